@@ -1,0 +1,45 @@
+# What people run. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help demo test build check unit lab-test e2e install clean
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+shim := containerd-shim-stasis-v1
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## Checkpoint and restore a counter in runsc, runc and crun, and show it
+	lab/lab install
+	lab/lab run --suite forky --needs runsc --deadline 300 -- \
+		demo/in-lab '$(abspath target/release)'
+
+test: unit lab-test e2e ## Run every test: unit, lab and end to end (root; 2 cores: half an hour)
+
+unit: ## Run the tests that need neither root nor the lab
+	cargo test --locked --workspace
+
+lab-test: ## Test the lab itself
+	lab/lab install
+	lab/test
+
+e2e: build ## Run the end-to-end tests in the lab, on containerd 1.7, 2.1 and 2.4
+	lab/lab install
+	tests/run
+
+build: ## Build the shim (target/release/containerd-shim-stasis-v1)
+	cargo build --locked --release --package $(shim)
+
+check: ## Formatting, lints, documentation, licences and shell scripts
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --locked check licenses bans sources
+	scripts/check-shell
+
+install: build ## Install the shim below PREFIX (/usr/local)
+	install -D -m 755 target/release/$(shim) $(DESTDIR)$(PREFIX)/bin/$(shim)
+
+clean: ## Remove what was built, but for the lab's cache
+	cargo clean
