@@ -1,0 +1,257 @@
+//! The configuration: `config.toml` and the options of the request, as one [`Config`].
+//!
+//! Contract: [`Config::resolve`] takes whichever options type containerd sends, under whichever
+//! name the shim runs. What the options set wins over the file, the file over the defaults;
+//! a key or type that we do not know is an error that names it. Nothing here looks at the
+//! machine beyond the configuration file: whether a binary exists is the engine's to say.
+//!
+//! The keys of the file are in [`file`], the two options types in [`options`]. The checkpoint
+//! options of a request are not configuration: see the checkpoint's plan.
+
+mod duration;
+mod file;
+mod options;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use containerd_shim::protos::protobuf::well_known_types::any::Any;
+use log::LevelFilter;
+use stasis_engine::{CheckpointOptions, Kind, Timeouts};
+use stasis_proc::ErrorKind;
+
+use self::{file::File, options::Request};
+use crate::bootstrap::InvokedAs;
+
+/// Where runsc keeps its state unless told otherwise: where gVisor's shim has it.
+const RUNSC_ROOT: &str = "/run/containerd/runsc";
+
+/// Where runc and crun keep theirs: where containerd's runc shim has it.
+const RUNC_ROOT: &str = "/run/containerd/runc";
+
+/// The file that is read where the request names none.
+const OWN_FILE: &str = "/etc/containerd/stasis/config.toml";
+
+/// Where gVisor's shim looks (`pkg/shim/v1/runsc/options.go`), CRI-O's place in the bundle last.
+const GVISORS_FILES: [&str; 3] = [
+    "/run/containerd/runsc/config.toml",
+    "/etc/containerd/runsc/config.toml",
+    "config.toml",
+];
+
+/// Why there is no configuration. The place is a file or the options of the request.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file that was named, or a default one that exists, cannot be read.
+    #[error("cannot read the configuration file {path}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is too long to be a configuration.
+    #[error("the configuration file {path} is longer than {limit} bytes", path = path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read.
+        limit: u64,
+    },
+    /// It is not TOML, or a key is unknown or has a value of the wrong type. The message of the
+    /// parser names the key and lists the known ones, so it is our message and not a source.
+    #[error("{place}: {message}")]
+    Parse {
+        /// The file and line, or the options.
+        place: String,
+        /// What the parser said.
+        message: String,
+    },
+    /// A key of gVisor's that asks for what this shim does not do.
+    #[error(
+        "{place}: {key} = true is not supported by this shim: remove the key or set it to false"
+    )]
+    Refused {
+        /// The file or the options.
+        place: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// The options are of a type that we do not know.
+    #[error(
+        "runtime options of type {type_url:?} are not understood: \
+         send containerd.runc.v1.Options or runtimeoptions.v1.Options"
+    )]
+    UnknownType {
+        /// The type as it came.
+        type_url: String,
+    },
+    /// The options cannot be decoded.
+    #[error("the runtime options are not a valid {name}")]
+    Decode {
+        /// The type they claim to be.
+        name: &'static str,
+        /// What protobuf said.
+        source: protobuf::Error,
+    },
+    /// The inline configuration is not text.
+    #[error("the config_body of the runtime options is not UTF-8")]
+    BodyNotText(#[source] std::str::Utf8Error),
+}
+
+impl Error {
+    /// What kind of error this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ErrorKind::NotFound
+            }
+            Self::Read { .. } => ErrorKind::Internal,
+            Self::Refused { .. } => ErrorKind::Unimplemented,
+            Self::TooLong { .. }
+            | Self::Parse { .. }
+            | Self::UnknownType { .. }
+            | Self::Decode { .. }
+            | Self::BodyNotText(_) => ErrorKind::InvalidArgument,
+        }
+    }
+}
+
+/// The configuration of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The runtime binary, a name or a path.
+    pub binary_name: String,
+    /// The runtime's root without the namespace, if one was set: see [`Config::runtime_root`].
+    pub root: Option<PathBuf>,
+    /// Flags for every call of runsc, without the dashes.
+    pub runsc_config: BTreeMap<String, String>,
+    /// Whether runc and crun leave cgroups to systemd.
+    pub systemd_cgroup: bool,
+    /// Whether runc and crun change the root by chroot, for a root on a ramdisk.
+    pub no_pivot_root: bool,
+    /// Whether runc and crun leave the session keyring as it is.
+    pub no_new_keyring: bool,
+    /// The owner of the pipes that a container gets as its standard streams.
+    pub io_uid: u32,
+    /// The group of those pipes.
+    pub io_gid: u32,
+    /// The cgroup that the shim joins.
+    pub shim_cgroup: Option<String>,
+    /// Where an image to restore from is, if Create names none.
+    pub criu_image_path: Option<PathBuf>,
+    /// Where CRIU's logs of a restore go, if not into the bundle.
+    pub criu_work_path: Option<PathBuf>,
+    /// How much is logged, if it was set.
+    pub log_level: Option<LevelFilter>,
+    /// A file that gets a copy of the log; a directory, where it ends in a slash.
+    pub log_path: Option<PathBuf>,
+    /// The deadlines of engine calls.
+    pub timeouts: Timeouts,
+    /// The defaults of a checkpoint's options.
+    pub checkpoint: CheckpointOptions,
+}
+
+impl Config {
+    /// Reads the options of the request and the file that they name, or the default one.
+    ///
+    /// # Errors
+    /// If the options or the file cannot be read or understood.
+    pub fn resolve(invoked_as: &InvokedAs, options: Option<&Any>) -> Result<Self, Error> {
+        let mut places = vec![Path::new(OWN_FILE)];
+        if invoked_as.is_gvisors() {
+            places.extend(GVISORS_FILES.map(Path::new));
+        }
+        Self::resolve_with(invoked_as, options, &places)
+    }
+
+    fn resolve_with(
+        invoked_as: &InvokedAs,
+        options: Option<&Any>,
+        places: &[&Path],
+    ) -> Result<Self, Error> {
+        let request = options
+            .map(Request::decode)
+            .transpose()?
+            .unwrap_or_default();
+        let file = match &request {
+            Request::File(path) => File::read(path)?,
+            Request::Inline(body) => File::parse_inline(body)?,
+            Request::None | Request::Runc(_) => File::read_first(places)?,
+        };
+        let mut config = Self::from_file(file, invoked_as);
+        if let Request::Runc(options) = request {
+            config.apply(*options);
+        }
+        Ok(config)
+    }
+
+    /// Whether `options` are of a type that [`Config::resolve`] takes, and so the runtime's among
+    /// the extensions that containerd passes to `start`.
+    #[must_use]
+    pub fn understands(options: &Any) -> bool {
+        options::is_known(options)
+    }
+
+    /// The runtime's root for the containers of `namespace`.
+    #[must_use]
+    pub fn runtime_root(&self, namespace: &str, kind: Kind) -> PathBuf {
+        let default = match kind {
+            Kind::Runsc => RUNSC_ROOT,
+            Kind::Runc | Kind::Crun => RUNC_ROOT,
+        };
+        self.root
+            .as_deref()
+            .unwrap_or(Path::new(default))
+            .join(namespace)
+    }
+
+    fn from_file(file: File, invoked_as: &InvokedAs) -> Self {
+        let default_binary = || invoked_as.default_binary().to_owned();
+        Self {
+            binary_name: file.binary_name.unwrap_or_else(default_binary),
+            root: file.root,
+            runsc_config: file.runsc_config,
+            systemd_cgroup: file.systemd_cgroup,
+            no_pivot_root: file.no_pivot_root,
+            no_new_keyring: file.no_new_keyring,
+            io_uid: file.io_uid,
+            io_gid: file.io_gid,
+            shim_cgroup: file.shim_cgroup,
+            criu_image_path: None,
+            criu_work_path: None,
+            log_level: file.log_level,
+            log_path: file.log_path,
+            timeouts: file.timeouts.into(),
+            checkpoint: file.checkpoint,
+        }
+    }
+
+    /// Takes what the options set. Protobuf knows no unset: empty, zero and false are not set.
+    fn apply(&mut self, options: options::RuncOptions) {
+        let text = |value: String| (!value.is_empty()).then_some(value);
+        if let Some(binary) = text(options.binary_name) {
+            self.binary_name = binary;
+        }
+        self.root = text(options.root).map(PathBuf::from).or(self.root.take());
+        self.shim_cgroup = text(options.shim_cgroup).or(self.shim_cgroup.take());
+        self.criu_image_path = text(options.criu_image_path).map(PathBuf::from);
+        self.criu_work_path = text(options.criu_work_path).map(PathBuf::from);
+        self.systemd_cgroup |= options.systemd_cgroup;
+        self.no_pivot_root |= options.no_pivot_root;
+        self.no_new_keyring |= options.no_new_keyring;
+        if options.io_uid != 0 {
+            self.io_uid = options.io_uid;
+        }
+        if options.io_gid != 0 {
+            self.io_gid = options.io_gid;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

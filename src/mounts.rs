@@ -1,0 +1,330 @@
+//! The mounts that containerd hands over with Create, and taking them away again.
+//!
+//! Contract: [`mount`] mounts all or nothing; what it returns takes the mounts away when dropped,
+//! until [`RootfsMounts::keep`] is called. [`unmount`] detaches whatever is mounted at or below
+//! a directory, and is content if that is nothing. Both block, as mount(2) does.
+//!
+//! The options and their flags are those of fstab that containerd's own `mount` package takes
+//! (`core/mount/mount_linux.go`). What that package or containerd's mount manager does beyond
+//! mount(2) (loop devices, formatting, id-mapped mounts, templates) is refused by name, since the
+//! kernel would ignore or misread it. containerd-shim 0.12 has these mounts too, but to shorten
+//! an overlay's options it changes the directory of a pooled thread and leaves it so.
+
+mod options;
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use containerd_shim::protos::types::mount::Mount;
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, umount2},
+    sched::{CloneFlags, unshare},
+};
+use stasis_proc::ErrorKind;
+use tracing::warn;
+
+use self::options::Options;
+
+/// What the kernel takes of mount options: one page, with the final NUL.
+const MAX_DATA: usize = 4095;
+
+/// Why a mount or unmount failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The mount asks for what only containerd can do.
+    #[error(
+        "rootfs mount {mount} is not supported: {what}. Use a snapshotter that gives plain mounts"
+    )]
+    Unsupported {
+        /// The mount.
+        mount: String,
+        /// What about it.
+        what: String,
+    },
+    /// Its options do not fit into the page that the kernel reads.
+    #[error(
+        "rootfs mount {mount} has {length} bytes of options, {MAX_DATA} is the most: the image \
+         has too many layers for this snapshotter's directory"
+    )]
+    TooLong {
+        /// The mount.
+        mount: String,
+        /// Their length, as short as they can be made.
+        length: usize,
+    },
+    /// The system refused the mount.
+    #[error("cannot mount {mount} on {target}", target = target.display())]
+    Mount {
+        /// The mount.
+        mount: String,
+        /// Where.
+        target: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused the unmount.
+    #[error("cannot unmount {target}", target = target.display())]
+    Unmount {
+        /// What.
+        target: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The list of mounts cannot be read.
+    #[error("cannot read /proc/self/mountinfo")]
+    List(#[source] io::Error),
+}
+
+impl Error {
+    /// What kind of error this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unsupported { .. } => ErrorKind::Unimplemented,
+            Self::TooLong { .. } => ErrorKind::InvalidArgument,
+            Self::Mount { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ErrorKind::NotFound
+            }
+            Self::Mount { .. } | Self::Unmount { .. } | Self::List(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+/// The mounted rootfs of a container that is being created. Dropping it unmounts.
+#[derive(Debug)]
+#[must_use = "dropping it unmounts the rootfs"]
+pub struct RootfsMounts {
+    /// `None` when there is nothing to take away.
+    target: Option<PathBuf>,
+}
+
+impl RootfsMounts {
+    /// Mounts `mounts` on `target`, one upon the other, in their order.
+    ///
+    /// # Errors
+    /// If one is refused; those before it are gone again.
+    pub fn mount(mounts: &[Mount], target: &Path) -> Result<Self, Error> {
+        // All are looked at before the first is made.
+        let plans = mounts
+            .iter()
+            .map(Plan::new)
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut mounted = Self { target: None };
+        for plan in plans {
+            plan.mount(target)?;
+            mounted.target = Some(target.to_owned());
+        }
+        Ok(mounted)
+    }
+
+    /// Leaves the mounts where they are: from now on the container's delete takes them away.
+    pub fn keep(mut self) {
+        self.target = None;
+    }
+}
+
+impl Drop for RootfsMounts {
+    fn drop(&mut self) {
+        if let Some(target) = &self.target
+            && let Err(error) = unmount(target)
+        {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "a rootfs stays mounted"
+            );
+        }
+    }
+}
+
+/// Detaches every mount at `target` and below it. What a process still uses stays for it alone.
+///
+/// # Errors
+/// If the system refuses, for another reason than that nothing is mounted there.
+pub fn unmount(target: &Path) -> Result<(), Error> {
+    let Some(target) = resolve(target) else {
+        return Ok(());
+    };
+    let list = fs::read("/proc/self/mountinfo").map_err(Error::List)?;
+    // The list has a mount before what is mounted on it or below it.
+    for point in mount_points(&list)
+        .filter(|point| point.starts_with(&target))
+        .rev()
+    {
+        // Lazily, since a process of the host may look into it at this moment, and not through
+        // a link, which could have been put there by the container.
+        match umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            // Gone with one that it was below, or by somebody else's doing.
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(errno) => {
+                return Err(Error::Unmount {
+                    target: point,
+                    source: errno.into(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The path as the kernel lists it: absolute and without links on the way, `None` if the way does
+/// not exist. The last part is not followed.
+fn resolve(target: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(target).ok()?;
+    let parent = absolute.parent()?.canonicalize().ok()?;
+    Some(parent.join(absolute.file_name()?))
+}
+
+/// Where the hierarchies of cgroup v1 and v2 are mounted, by a mountinfo document.
+pub fn cgroup_mounts(mountinfo: &[u8]) -> impl Iterator<Item = PathBuf> {
+    entries(mountinfo)
+        .filter(|entry| matches!(entry.kind, b"cgroup" | b"cgroup2"))
+        .map(|entry| options::unescape(entry.point))
+}
+
+/// The mount points of a mountinfo document, in its order.
+fn mount_points(mountinfo: &[u8]) -> impl DoubleEndedIterator<Item = PathBuf> {
+    entries(mountinfo).map(|entry| options::unescape(entry.point))
+}
+
+/// A line of mountinfo (proc_pid_mountinfo(5)), as far as we care.
+struct Entry<'a> {
+    point: &'a [u8],
+    kind: &'a [u8],
+}
+
+fn entries(mountinfo: &[u8]) -> impl DoubleEndedIterator<Item = Entry<'_>> {
+    mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let point = fields.nth(4)?;
+        // Behind the mount options come any number of optional fields, and a dash ends them.
+        fields.find(|field| *field == b"-")?;
+        Some(Entry {
+            point,
+            kind: fields.next()?,
+        })
+    })
+}
+
+/// One mount, as it will be made.
+struct Plan {
+    /// How errors call it.
+    name: String,
+    kind: String,
+    source: String,
+    options: Options,
+    /// Where overlay's lower directories are relative to, if they had to be shortened.
+    directory: Option<PathBuf>,
+}
+
+impl Plan {
+    fn new(mount: &Mount) -> Result<Self, Error> {
+        let name = MountName(mount).to_string();
+        let unsupported = |what| Error::Unsupported {
+            mount: name.clone(),
+            what,
+        };
+        if let Some(what) = foreign(mount) {
+            return Err(unsupported(what));
+        }
+        let mut options = Options::parse(&mount.options).map_err(unsupported)?;
+        let directory = if mount.type_ == "overlay" && options.data.len() > MAX_DATA {
+            options.shorten_lowerdir()
+        } else {
+            None
+        };
+        if options.data.len() > MAX_DATA {
+            return Err(Error::TooLong {
+                mount: name,
+                length: options.data.len(),
+            });
+        }
+        let (kind, source) = (mount.type_.clone(), mount.source.clone());
+        Ok(Self {
+            name,
+            kind,
+            source,
+            options,
+            directory,
+        })
+    }
+
+    fn mount(&self, target: &Path) -> Result<(), Error> {
+        let result = match &self.directory {
+            None => self.mount_here(target),
+            Some(directory) => self.mount_from(directory, target),
+        };
+        result.map_err(|source| Error::Mount {
+            mount: self.name.clone(),
+            target: target.to_owned(),
+            source,
+        })
+    }
+
+    fn mount_here(&self, target: &Path) -> io::Result<()> {
+        let flags = self.options.flags;
+        let data = (!self.options.data.is_empty()).then_some(self.options.data.as_str());
+        let (source, kind) = (Some(self.source.as_str()), Some(self.kind.as_str()));
+        nix::mount::mount(source, target, kind, flags, data)?;
+        // The kernel ignores every other flag of a new bind mount; a second call sets them.
+        if flags.contains(MsFlags::MS_BIND) && flags.intersects(options::PER_MOUNT) {
+            let remount = MsFlags::MS_REMOUNT | (flags - MsFlags::MS_REC);
+            nix::mount::mount(None::<&str>, target, None::<&str>, remount, None::<&str>)
+                .inspect_err(|_| drop(umount2(target, MntFlags::MNT_DETACH)))?;
+        }
+        Ok(())
+    }
+
+    /// Mounts with `directory` as the working directory, in a thread that ends with it: a
+    /// directory of its own is what a thread cannot give back.
+    fn mount_from(&self, directory: &Path, target: &Path) -> io::Result<()> {
+        let target = std::path::absolute(target)?;
+        thread::scope(|scope| {
+            let mounter = thread::Builder::new()
+                .name("rootfs-mount".to_owned())
+                .spawn_scoped(scope, || {
+                    unshare(CloneFlags::CLONE_FS)?;
+                    std::env::set_current_dir(directory)?;
+                    self.mount_here(&target)
+                })?;
+            mounter
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
+        })
+    }
+}
+
+/// What about a mount is not for mount(2) to do.
+fn foreign(mount: &Mount) -> Option<String> {
+    let Mount {
+        type_: kind,
+        source,
+        target,
+        options,
+        ..
+    } = mount;
+    if kind.contains('/') {
+        return Some(format!("type {kind:?} is for containerd's mount manager"));
+    }
+    if !matches!(target.as_str(), "" | "/") {
+        return Some(format!("it goes to {target:?} inside the rootfs"));
+    }
+    std::iter::once(source)
+        .chain(options)
+        .find(|text| text.contains("{{"))
+        .map(|text| format!("{text:?} is a template for containerd's mount manager"))
+}
+
+struct MountName<'a>(&'a Mount);
+
+impl fmt::Display for MountName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (type {})", self.0.source, self.0.type_)
+    }
+}
+
+#[cfg(test)]
+mod tests;
