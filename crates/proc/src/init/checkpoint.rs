@@ -1,0 +1,148 @@
+//! A checkpoint, as far as the container takes part in it: it is kept still and shut to other
+//! verbs while the shim plans, captures and seals.
+//!
+//! ```text
+//! begin_checkpoint ─► freeze ─► capture ─► (the shim seals the image) ─► release    it goes on
+//!                                    │                               └─► end        it has ended
+//!                                    └─ end_by_criu ─► (seal) ─────────► ended_by_criu
+//! ```
+//!
+//! A container leaves a checkpoint in the state in which it came, unless it was told to end; and
+//! it ends only after its image is sealed, which is why it is captured to go on in either case.
+
+use std::sync::Arc;
+
+use stasis_engine::{Checkpoint, CheckpointReport};
+
+use super::{Init, State, Verb, state::Permit};
+use crate::{Exit, Result};
+
+impl Init {
+    /// Shuts the container to every other verb that would change it, for a checkpoint. Its state
+    /// and its end can be asked for meanwhile, and it can be killed.
+    ///
+    /// # Errors
+    /// If it neither runs nor is paused, or if another verb is in progress.
+    pub fn begin_checkpoint(self: &Arc<Self>) -> Result<Checkpointing> {
+        let permit = self.life.permit(Verb::Checkpoint)?;
+        let was_paused = self.life.look(|state, _| matches!(state, State::Paused(_)));
+        Ok(Checkpointing {
+            init: Arc::clone(self),
+            permit,
+            was_paused,
+            over: false,
+        })
+    }
+}
+
+/// A checkpoint in progress: see [`Init::begin_checkpoint`]. It is to be closed by one of
+/// [`end`](Self::end), [`ended_by_criu`](Self::ended_by_criu) and [`release`](Self::release).
+/// If it is dropped instead, the container is open to other verbs, in the state that
+/// [`Init::status`] tells.
+#[derive(Debug)]
+pub struct Checkpointing {
+    init: Arc<Init>,
+    permit: Permit,
+    was_paused: bool,
+    over: bool,
+}
+
+impl Checkpointing {
+    /// Whether the container came paused.
+    #[must_use]
+    pub fn was_paused(&self) -> bool {
+        self.was_paused
+    }
+
+    /// Freezes the container if it runs.
+    ///
+    /// # Errors
+    /// If the runtime refuses.
+    pub async fn freeze(&self) -> Result<()> {
+        self.init.freeze(&self.permit).await
+    }
+
+    /// Captures the container.
+    ///
+    /// # Errors
+    /// As [`stasis_engine::Engine::checkpoint`]. The container is as before.
+    pub async fn capture(&self, request: &Checkpoint) -> Result<CheckpointReport> {
+        Ok(self
+            .init
+            .config
+            .engine
+            .checkpoint(self.init.id(), request)
+            .await?)
+    }
+
+    /// Ends the captured container without letting it run again, and waits for its end. One that
+    /// has ended by itself meanwhile is let be.
+    ///
+    /// # Errors
+    /// If the runtime refuses, or the end is not seen in time. The container is then thawed if
+    /// [`freeze`](Self::freeze) froze it.
+    pub async fn end(mut self) -> Result<Exit> {
+        self.over = true;
+        match self.kill_frozen().await {
+            Ok(exit) => {
+                self.init.life.stopped_by_checkpoint();
+                Ok(exit)
+            }
+            Err(error) => {
+                if let Err(error) = self.thaw().await {
+                    tracing::warn!(id = self.init.id(), %error, "a container stays frozen");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for the end of a container that CRIU ends at the end of its dump.
+    ///
+    /// # Errors
+    /// If the end is not seen in time.
+    pub async fn ended_by_criu(mut self) -> Result<Exit> {
+        self.over = true;
+        let exit = self.init.ended_within_limit().await?;
+        self.init.life.stopped_by_checkpoint();
+        Ok(exit)
+    }
+
+    /// Lets the container go on in the state in which it came.
+    ///
+    /// # Errors
+    /// If it cannot be thawed; it is paused then.
+    pub async fn release(mut self) -> Result<()> {
+        self.over = true;
+        self.thaw().await
+    }
+
+    async fn kill_frozen(&self) -> Result<Exit> {
+        self.freeze().await?;
+        if let Some(process) = self.init.life.process() {
+            let engine = &self.init.config.engine;
+            engine
+                .end_frozen(self.init.id(), process.pid(), process.pidfd())
+                .await?;
+        }
+        self.init.ended_within_limit().await
+    }
+
+    /// Undoes [`freeze`](Self::freeze).
+    async fn thaw(&self) -> Result<()> {
+        if self.was_paused {
+            Ok(())
+        } else {
+            self.init.thaw(&self.permit).await
+        }
+    }
+}
+
+impl Drop for Checkpointing {
+    fn drop(&mut self) {
+        if !self.over {
+            let status = self.init.status();
+            tracing::warn!(id = self.init.id(), ?status, "a checkpoint was abandoned");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Delete: the runtime forgets the container, and what was made for it is removed.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Init, State, Verb};
+use crate::{Error, Exit, Result};
+
+/// How long a process that was killed may take until its end is seen.
+pub(super) const EXIT_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the output may take to be read to its end: a reader that hangs must not keep the
+/// container.
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+impl Init {
+    /// Removes a container that does not run, and tells how it ended. One that never ran has no
+    /// status of its own ([`crate::NO_STATUS`]).
+    ///
+    /// # Errors
+    /// If it runs, or if the runtime refuses: then it can be tried again.
+    pub async fn delete(&self) -> Result<Exit> {
+        let permit = self.life.permit(Verb::Delete)?;
+        let pending = self
+            .life
+            .look(|state, _| matches!(state, State::CreatedFromCheckpoint(_)));
+        if !pending {
+            // Before the output is drained: it kills what else holds the pipes, and what was
+            // written stays in them.
+            self.config.engine.delete(self.id(), true).await?;
+        } else {
+            self.life.stop(Exit::without_status(self.id()));
+        }
+        let exit = self.ended_within_limit().await?;
+        if let Some(streams) = self.streams()
+            && !streams.drain(DRAIN_LIMIT).await
+        {
+            tracing::warn!(id = self.id(), "output is lost: nobody has read it in time");
+        }
+        self.close_streams();
+        self.remove_files();
+        permit.commit(State::Deleted);
+        Ok(exit)
+    }
+
+    /// Waits for an exit that is on its way.
+    pub(super) async fn ended_within_limit(&self) -> Result<Exit> {
+        timeout(EXIT_LIMIT, self.life.ended())
+            .await
+            .map_err(|_| Error::StillRunning {
+                id: self.id().to_owned(),
+                after: EXIT_LIMIT,
+            })
+    }
+}

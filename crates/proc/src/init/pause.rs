@@ -1,0 +1,51 @@
+//! Pause and resume.
+
+use super::{Init, State, Verb, state::Permit};
+use crate::Result;
+
+impl Init {
+    /// Freezes the running container.
+    ///
+    /// # Errors
+    /// If it does not run, or if the runtime refuses.
+    pub async fn pause(&self) -> Result<()> {
+        let permit = self.life.permit(Verb::Pause)?;
+        self.freeze(&permit).await
+    }
+
+    /// Thaws the paused container. One that a checkpoint has ended as it was told is let be:
+    /// containerd resumes whatever it paused for a checkpoint.
+    ///
+    /// # Errors
+    /// If it is not paused, or if the runtime refuses.
+    pub async fn resume(&self) -> Result<()> {
+        let permit = self.life.permit(Verb::Resume)?;
+        self.thaw(&permit).await
+    }
+
+    /// Freezes it if it runs.
+    pub(super) async fn freeze(&self, permit: &Permit) -> Result<()> {
+        let running = self.life.look(|state, _| match state {
+            State::Running(process) => Some(process.clone()),
+            _ => None,
+        });
+        if let Some(process) = running {
+            self.config.engine.pause(self.id()).await?;
+            permit.commit(State::Paused(process));
+        }
+        Ok(())
+    }
+
+    /// Thaws it if it is paused.
+    pub(super) async fn thaw(&self, permit: &Permit) -> Result<()> {
+        let paused = self.life.look(|state, _| match state {
+            State::Paused(process) => Some(process.clone()),
+            _ => None,
+        });
+        if let Some(process) = paused {
+            self.config.engine.resume(self.id()).await?;
+            permit.commit(State::Running(process));
+        }
+        Ok(())
+    }
+}

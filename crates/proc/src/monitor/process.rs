@@ -1,0 +1,145 @@
+//! One process that is waited for by its pidfd.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use nix::unistd::Pid;
+use rustix::{
+    io::Errno,
+    process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, waitid},
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{ProcessExit, ProcessMonitor};
+use crate::{exit::NO_STATUS, sync::Told, sys};
+
+/// A process that this shim has adopted. Clones are the same process.
+#[derive(Debug, Clone)]
+pub struct Process(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    pid: Pid,
+    pidfd: Arc<OwnedFd>,
+    exit: Told<ProcessExit>,
+}
+
+impl Process {
+    /// Waits for `pid` from now on, and keeps the sweeper away from it.
+    pub(super) fn watch(
+        monitor: &Arc<ProcessMonitor>,
+        pid: Pid,
+        pidfd: OwnedFd,
+    ) -> io::Result<Self> {
+        let pidfd = Arc::new(pidfd);
+        let fd = sys::watch(Arc::clone(&pidfd), Interest::READABLE)?;
+        let owned = monitor.children.own(pid);
+        let process = Self(Arc::new(Inner {
+            pid,
+            pidfd,
+            exit: Told::new(None),
+        }));
+        let (told, monitor) = (process.clone(), Arc::clone(monitor));
+        tokio::spawn(async move {
+            // Fails only when the runtime is being shut down, and then nobody waits.
+            let Ok(status) = reap(pid, &fd).await else {
+                return;
+            };
+            drop(owned);
+            let exit = ProcessExit {
+                pid,
+                status,
+                timestamp: SystemTime::now(),
+            };
+            monitor.table().publish(exit);
+            told.0.exit.tell(exit);
+        });
+        Ok(process)
+    }
+
+    /// A process that has ended and was reaped.
+    pub(super) fn ended(pidfd: OwnedFd, exit: ProcessExit) -> Self {
+        let (pid, pidfd) = (exit.pid, Arc::new(pidfd));
+        Self(Arc::new(Inner {
+            pid,
+            pidfd,
+            exit: Told::new(Some(exit)),
+        }))
+    }
+
+    /// Its pid. It may be another's as soon as [`Process::exited`] says something.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.0.pid
+    }
+
+    /// Its pidfd, which never becomes another's.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.0.pidfd.as_fd()
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub fn exited(&self) -> Option<ProcessExit> {
+        self.0.exit.get()
+    }
+
+    /// Waits until it has ended; any number may wait.
+    pub async fn wait(&self) -> ProcessExit {
+        self.0.exit.wait().await
+    }
+
+    /// Signals it by its pidfd.
+    ///
+    /// # Errors
+    /// If there is no such signal, or the process has ended.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        sys::send_signal(self.pidfd(), signal)
+    }
+}
+
+/// Opens a pidfd.
+pub(super) fn open(pid: Pid) -> io::Result<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(Errno::SRCH)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Whether the process is a child of ours and not reaped yet.
+pub(super) fn is_child(pidfd: &OwnedFd) -> bool {
+    let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(
+        waitid(WaitId::PidFd(pidfd.as_fd()), peek),
+        Err(Errno::CHILD)
+    )
+}
+
+/// The exit code that `status` shows, or 128 and the signal.
+pub(super) fn code(status: &WaitIdStatus) -> u32 {
+    let code = status
+        .exit_status()
+        .or_else(|| status.terminating_signal().map(|sig| 128 + sig));
+    code.and_then(|code| u32::try_from(code).ok())
+        .unwrap_or(NO_STATUS)
+}
+
+/// Waits for the end of the process and reaps it.
+async fn reap(pid: Pid, pidfd: &AsyncFd<Arc<OwnedFd>>) -> io::Result<u32> {
+    loop {
+        let mut ready = pidfd.readable().await?;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+            Ok(Some(status)) => return Ok(code(&status)),
+            Ok(None) => ready.clear_ready(),
+            Err(Errno::INTR) => {}
+            Err(error) => {
+                tracing::warn!(pid = pid.as_raw(), %error, "cannot tell how a process ended");
+                return Ok(NO_STATUS);
+            }
+        }
+    }
+}
