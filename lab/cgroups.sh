@@ -141,7 +141,8 @@ remove_cgroups() {
     done <"$1"
     # 0 is a process of a namespace that we do not see into.
     for pid in $pids; do ((pid == 0)) || kill -KILL "$pid" 2>/dev/null || true; done
-    cgroups_gone "$1" && return
+    # Not a bare return: in a trap that would return the status before the trap.
+    if cgroups_gone "$1"; then return 0; fi
     sleep 0.02
   done
   return 1

@@ -3,7 +3,8 @@
 # $cache/parts, named after what decides its content. A part is built aside, under
 # a lock, and renamed when it is whole.
 
-part_names=(forky trixie runsc runsc-2024 containerd-2.4.2 image)
+newest_containerd=${containerd_version#v}
+part_names=(forky trixie runsc runsc-2024 "containerd-$newest_containerd" image)
 
 # part_key NAME: the directory's name. Other than `part_names`, "go" is the userland
 # in which Go modules are compiled.
@@ -12,8 +13,8 @@ part_key() {
   forky | trixie | go) echo "$1-$(packages_of "$1" | digest "$lab_mirror")" ;;
   runsc) echo "runsc-$runsc_version" ;;
   runsc-2024) echo "runsc-$runsc_2024_version" ;;
-  containerd-2.4.2) echo "containerd-$containerd_version" ;;
-  image) echo "image-$(cat "$lab/image.sh" "$lab/versions" | digest "$(part_key forky)")" ;;
+  "containerd-$newest_containerd") echo "containerd-$containerd_version" ;;
+  image) echo "image-$(digest "$image_ref $(part_key forky)" <"$lab/image.sh")" ;;
   *) die "no such part: $1 (there are ${part_names[*]})" ;;
   esac
 }
@@ -28,7 +29,7 @@ part_size() {
   case $1 in
   forky | trixie) echo 900 ;;
   go) echo 1000 ;;
-  runsc | containerd-2.4.2) echo 2500 ;;
+  runsc | containerd-*) echo 2500 ;;
   *) echo 100 ;;
   esac
 }
@@ -90,7 +91,7 @@ build_part() {
   forky | trixie | go) build_userland "$1" "$2" ;;
   runsc) build_go "$2" "$runsc_version" "$runsc_module" ;;
   runsc-2024) install -m 755 "$(part_path trixie)/usr/bin/runsc" "$2/runsc" ;;
-  containerd-2.4.2)
+  containerd-*)
     build_go "$2" "$containerd_version" "${containerd_programs[@]/#/$containerd_module/}"
     ;;
   image) build_image "$(part_path forky)/usr/bin/busybox" "$2" ;;

@@ -55,10 +55,14 @@ sweep_dead_runs() {
 }
 
 # Outlives the runner, in a session of its own; wakes when the runner's lock goes.
+# It carries the functions with it: these files may change in the meantime.
 start_guard() {
+  local functions
+  functions=$(declare -f say thaw cgroups_gone remove_cgroups end_run)
   (
     close_descriptors
-    exec setsid flock --no-fork "$run/lock" "$lab/lab" end-run "$run" </dev/null >/dev/null 2>&1
+    exec setsid flock --no-fork "$run/lock" \
+      bash -c "$functions; end_run \"\$1\"" guard "$run" </dev/null >/dev/null 2>&1
   ) &
   guard=$!
 }
@@ -75,9 +79,9 @@ close_descriptors() {
 # run_lab: what the options in the variables of lab/lab say. Ends the process.
 run_lab() {
   local first status=0
-  chain='' timer='' guard='' run=''
+  chain='' timer='' guard='' run='' interrupted=''
   trap 'exit 129' HUP
-  trap 'exit 130' INT
+  trap 'interrupted=yes; exit 130' INT
   trap 'exit 143' TERM
   trap finish_run EXIT
   begin_run
@@ -116,6 +120,12 @@ finish_run() {
   [[ -z $chain ]] || end_process "$chain"
   [[ -z $run ]] || end_run "$run" || say "left for the next start to remove: $run"
   [[ -z $guard ]] || end_process "$guard"
+  if ((status == 130)) && [[ -n $interrupted ]]; then
+    # To die of the signal, as it were: a shell that calls us in a loop goes on
+    # after a mere status of 130.
+    trap - INT
+    kill -INT $BASHPID
+  fi
   exit "$status"
 }
 

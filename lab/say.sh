@@ -26,9 +26,8 @@ debian_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 missing_packages() {
   local command pair
   for command; do
-    command -v "$command" >/dev/null && continue
     for pair in "${host_commands[@]}"; do
-      [[ $pair == "$command":* ]] && echo "${pair#*:}"
+      if [[ $pair == "$command":* ]] && ! command -v "$command" >/dev/null; then echo "${pair#*:}"; fi
     done
   done | sort -u
 }
