@@ -65,7 +65,12 @@ pub fn delete(flags: &Flags) -> Result<(), Error> {
         path => PathBuf::from(path),
     };
     let init = Init::read(&bundle);
-    warn_of("read the runtime's record", delete_in_runtime(&bundle));
+    match RuntimeRecord::read(&bundle) {
+        Ok(Some(record)) => delete_in_runtime(record, &bundle),
+        // The container was never about to be made.
+        Ok(None) => {}
+        Err(error) => warn_of("delete the container", Err(error)),
+    }
     if let Some(init) = &init {
         warn_of("end the container's process", init.end());
     }
@@ -77,21 +82,17 @@ pub fn delete(flags: &Flags) -> Result<(), Error> {
     reply(init.map_or(0, |init| init.pid))
 }
 
-/// Has the runtime delete the container, if one was ever about to be made.
-fn delete_in_runtime(bundle: &Path) -> io::Result<()> {
-    let Some(record) = RuntimeRecord::read(bundle)? else {
-        return Ok(());
+/// Has the runtime delete the container.
+fn delete_in_runtime(record: RuntimeRecord, bundle: &Path) {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return warn_of("start an async runtime", Err(error)),
     };
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     runtime.block_on(async {
         let id = record.id.clone();
+        let settings = settings(record, bundle);
         let deleted = timeout(RUNTIME, async {
-            connect(settings(record, bundle))
-                .await?
-                .delete(&id, true)
-                .await
+            connect(settings).await?.delete(&id, true).await
         });
         match deleted.await {
             Ok(result) => warn_of("delete the container", result),
@@ -99,12 +100,11 @@ fn delete_in_runtime(bundle: &Path) -> io::Result<()> {
         }
     });
     runtime.shutdown_background();
-    Ok(())
 }
 
 fn settings(record: RuntimeRecord, bundle: &Path) -> Settings {
     Settings {
-        binary: record.binary,
+        binary: record.binary.to_string_lossy().into_owned(),
         root: record.root,
         bundle: bundle.to_owned(),
         systemd_cgroup: record.systemd_cgroup,
@@ -270,7 +270,7 @@ mod tests {
         let bundle = tempfile::tempdir().unwrap();
 
         assert!(Init::read(bundle.path()).is_none());
-        delete_in_runtime(bundle.path()).unwrap();
+        assert_eq!(RuntimeRecord::read(bundle.path()).unwrap(), None);
         remove_socket(bundle.path()).unwrap();
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::Path,
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use containerd_shim::protos::{
     protobuf::{Message, well_known_types::any::Any},
     types::introspection::{RuntimeInfo, RuntimeVersion},
 };
-use stasis_engine::{Children, Kind, Settings, connect};
+use stasis_engine::Children;
 use tokio::{runtime, time::timeout};
 
 use super::{InvokedAs, stdin};
@@ -108,20 +108,12 @@ fn ask(config: &Config) -> Result<Option<Any>, Box<dyn std::error::Error>> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let settings = Settings {
-        binary: config.binary_name.clone(),
-        // No container is looked at, so any root will do.
-        root: config.runtime_root("", Kind::Runsc),
-        bundle: PathBuf::from("."),
-        systemd_cgroup: config.systemd_cgroup,
-        runsc_config: config.runsc_config.clone(),
-        no_pivot_root: config.no_pivot_root,
-        no_new_keyring: config.no_new_keyring,
-        timeouts: config.timeouts.clone(),
-        children: Children::default(),
-    };
     let features = runtime.block_on(timeout(RUNTIME, async {
-        connect(settings).await?.features().await
+        // No container is looked at, so any namespace and bundle will do.
+        let engine = config
+            .connect("", Path::new("."), Children::default())
+            .await?;
+        engine.features().await
     }));
     let Some(features) = features?? else {
         return Ok(None);

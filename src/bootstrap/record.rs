@@ -11,13 +11,41 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use stasis_engine::Engine;
+use stasis_proc::ErrorKind;
 
 use super::bundle;
+use crate::config::Config;
 
 const NAME: &str = "runtime.json";
 
 /// The most that is read. The flags of a long `runsc_config` take some kilobytes.
 const MAX: u64 = 1 << 20;
+
+/// Why there is no record.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step} {path}", path = path.display())]
+pub struct RecordError {
+    step: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl RecordError {
+    fn new(step: &'static str, bundle: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = bundle.join(NAME);
+        move |source| Self { step, path, source }
+    }
+
+    /// What kind of error this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self.source.kind() {
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::Internal,
+        }
+    }
+}
 
 /// How the container's runtime is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +54,8 @@ pub struct RuntimeRecord {
     pub id: String,
     /// Its namespace.
     pub namespace: String,
-    /// The runtime binary, as configured.
-    pub binary: String,
+    /// The runtime binary, by its absolute path.
+    pub binary: PathBuf,
     /// The runtime's root, with the namespace.
     pub root: PathBuf,
     /// Flags for every call of runsc.
@@ -37,23 +65,38 @@ pub struct RuntimeRecord {
 }
 
 impl RuntimeRecord {
+    /// The record of a container that is about to be made.
+    #[must_use]
+    pub fn new(config: &Config, engine: &dyn Engine, namespace: &str, id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            namespace: namespace.to_owned(),
+            binary: engine.binary().to_owned(),
+            root: config.runtime_root(namespace, engine.kind()),
+            runsc_config: config.runsc_config.clone(),
+            systemd_cgroup: config.systemd_cgroup,
+        }
+    }
+
     /// Writes the record into `bundle`, whole or not at all.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn write(&self, bundle: &Path) -> io::Result<()> {
-        bundle::write(bundle, NAME, &serde_json::to_vec(self)?)
+    pub fn write(&self, bundle: &Path) -> Result<(), RecordError> {
+        serde_json::to_vec(self)
+            .map_err(io::Error::from)
+            .and_then(|text| bundle::write(bundle, NAME, &text))
+            .map_err(RecordError::new("write", bundle))
     }
 
     /// Reads the record of `bundle`; `None` if there is none.
     ///
     /// # Errors
     /// If the file cannot be read, is too long, or is no record.
-    pub fn read(bundle: &Path) -> io::Result<Option<Self>> {
-        match bundle::read(bundle, NAME, MAX)? {
-            Some(text) => Ok(Some(serde_json::from_str(&text)?)),
-            None => Ok(None),
-        }
+    pub fn read(bundle: &Path) -> Result<Option<Self>, RecordError> {
+        bundle::read(bundle, NAME, MAX)
+            .and_then(|text| Ok(text.map(|text| serde_json::from_str(&text)).transpose()?))
+            .map_err(RecordError::new("read", bundle))
     }
 }
 
@@ -65,7 +108,7 @@ mod tests {
         RuntimeRecord {
             id: "c".to_owned(),
             namespace: "default".to_owned(),
-            binary: "runsc".to_owned(),
+            binary: "/usr/bin/runsc".into(),
             root: "/run/containerd/runsc/default".into(),
             runsc_config: BTreeMap::from([("platform".to_owned(), "systrap".to_owned())]),
             systemd_cgroup: false,

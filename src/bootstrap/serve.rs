@@ -45,7 +45,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{
-    InvokedAs, ShutdownHandle,
+    InvokedAs, Shutdown,
     connection::{Connection, Shared},
     socket, unknown_service,
 };
@@ -109,14 +109,12 @@ impl Error {
 pub struct Environment {
     /// The namespace of every container of this shim.
     pub namespace: String,
-    /// The bundle that the shim was started for; its working directory.
-    pub bundle: PathBuf,
     /// The name the shim was started under.
     pub invoked_as: InvokedAs,
     /// Where events go.
     pub publisher: Publisher,
     /// Ends the shim.
-    pub shutdown: ShutdownHandle,
+    pub shutdown: Shutdown,
 }
 
 /// Serves the tasks of `make` until the shim is told to end.
@@ -132,7 +130,7 @@ where
         .map_err(|errno| Error::set_up("become a subreaper")(errno.into()))?;
     let bundle = std::env::current_dir().map_err(Error::set_up("find the working directory"))?;
     logging::init(&bundle, logging::level_of_server(flags.debug));
-    let result = run(flags, invoked_as, bundle, make);
+    let result = run(flags, invoked_as, make);
     if let Err(error) = &result {
         error!(
             error = error as &dyn std::error::Error,
@@ -142,7 +140,7 @@ where
     result
 }
 
-fn run<F>(flags: &Flags, invoked_as: InvokedAs, bundle: PathBuf, make: F) -> Result<(), Error>
+fn run<F>(flags: &Flags, invoked_as: InvokedAs, make: F) -> Result<(), Error>
 where
     F: FnOnce(Environment) -> Result<Arc<dyn Task + Send + Sync>, io::Error>,
 {
@@ -159,10 +157,9 @@ where
             .filter(|address| !address.is_empty());
         let environment = Environment {
             namespace: flags.namespace.clone(),
-            bundle,
             invoked_as,
             publisher: Publisher::spawn(ttrpc_address.as_deref(), &flags.namespace),
-            shutdown: ShutdownHandle::new(),
+            shutdown: Shutdown::new(),
         };
         let (publisher, shutdown) = (environment.publisher.clone(), environment.shutdown.clone());
         let task = make(environment).map_err(Error::set_up("make the task service"))?;
@@ -177,7 +174,7 @@ async fn until_shutdown(
     listener: StdListener,
     task: Arc<dyn Task + Send + Sync>,
     publisher: &Publisher,
-    shutdown: &ShutdownHandle,
+    shutdown: &Shutdown,
 ) -> Result<(), Error> {
     let path = listener
         .local_addr()
@@ -244,7 +241,7 @@ fn take_stdin() -> io::Result<Option<StdListener>> {
     Ok(Some(listener.into()))
 }
 
-fn end_on_signals(shutdown: ShutdownHandle) -> io::Result<()> {
+fn end_on_signals(shutdown: Shutdown) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
@@ -268,11 +265,7 @@ struct Accept {
 }
 
 impl Accept {
-    fn new(
-        listener: StdListener,
-        shared: Arc<Shared>,
-        shutdown: ShutdownHandle,
-    ) -> io::Result<Self> {
+    fn new(listener: StdListener, shared: Arc<Shared>, shutdown: Shutdown) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let listener = Some(UnixListener::from_std(listener)?);
         let shutdown = Box::pin(async move { shutdown.triggered().await });

@@ -6,9 +6,9 @@ use tokio::sync::watch;
 
 /// Says that the shim is to end, and tells when somebody has said so. Clones are the same handle.
 #[derive(Debug, Clone)]
-pub struct ShutdownHandle(Arc<watch::Sender<bool>>);
+pub struct Shutdown(Arc<watch::Sender<bool>>);
 
-impl ShutdownHandle {
+impl Shutdown {
     /// A handle that nobody has triggered.
     #[must_use]
     #[expect(

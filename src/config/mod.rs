@@ -16,11 +16,14 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use log::LevelFilter;
-use stasis_engine::{CheckpointOptions, Kind, Timeouts};
+use stasis_engine::{
+    CheckpointOptions, Children, Engine, Kind, Settings, Timeouts, connect_as, identify::identify,
+};
 use stasis_proc::ErrorKind;
 
 use self::{file::File, options::Request};
@@ -208,6 +211,31 @@ impl Config {
             .as_deref()
             .unwrap_or(Path::new(default))
             .join(namespace)
+    }
+
+    /// Asks the runtime binary what it is and gives the engine for a container in `bundle`.
+    ///
+    /// # Errors
+    /// If the binary is missing, or is none of the runtimes that we drive.
+    pub async fn connect(
+        &self,
+        namespace: &str,
+        bundle: &Path,
+        children: Children,
+    ) -> stasis_engine::Result<Arc<dyn Engine>> {
+        let identity = identify(&self.binary_name, &children).await?;
+        let settings = Settings {
+            binary: self.binary_name.clone(),
+            root: self.runtime_root(namespace, identity.kind),
+            bundle: bundle.to_owned(),
+            systemd_cgroup: self.systemd_cgroup,
+            runsc_config: self.runsc_config.clone(),
+            no_pivot_root: self.no_pivot_root,
+            no_new_keyring: self.no_new_keyring,
+            timeouts: self.timeouts.clone(),
+            children,
+        };
+        Ok(connect_as(identity, settings))
     }
 
     fn from_file(file: File, invoked_as: &InvokedAs) -> Self {
