@@ -75,7 +75,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The list of mounts cannot be read.
-    #[error("cannot read /proc/self/mountinfo")]
+    #[error("cannot read /proc/thread-self/mountinfo")]
     List(#[source] io::Error),
 }
 
@@ -148,7 +148,7 @@ pub fn unmount(target: &Path) -> Result<(), Error> {
     let Some(target) = resolve(target) else {
         return Ok(());
     };
-    let list = fs::read("/proc/self/mountinfo").map_err(Error::List)?;
+    let list = fs::read("/proc/thread-self/mountinfo").map_err(Error::List)?;
     // The list has a mount before what is mounted on it or below it.
     for point in mount_points(&list)
         .filter(|point| point.starts_with(&target))
@@ -273,7 +273,10 @@ impl Plan {
         if flags.contains(MsFlags::MS_BIND) && flags.intersects(options::PER_MOUNT) {
             let remount = MsFlags::MS_REMOUNT | (flags - MsFlags::MS_REC);
             nix::mount::mount(None::<&str>, target, None::<&str>, remount, None::<&str>)
-                .inspect_err(|_| drop(umount2(target, MntFlags::MNT_DETACH)))?;
+                .inspect_err(|_| {
+                    // The error that is told is that of the mount.
+                    let _ = umount2(target, MntFlags::MNT_DETACH);
+                })?;
         }
         Ok(())
     }
