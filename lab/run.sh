@@ -76,13 +76,15 @@ close_descriptors() {
   done
 }
 
-# run_lab: what the options in the variables of lab/lab say. Ends the process.
+# run_lab: the lab that the options ask for. Ends the process.
 run_lab() {
-  local first status=0
-  chain='' timer='' guard='' run='' interrupted=''
-  trap 'exit 129' HUP
-  trap 'interrupted=yes; exit 130' INT
-  trap 'exit 143' TERM
+  local first='' status=0
+  chain='' timer='' guard='' run='' signal=''
+  # They only note the signal: in a trap that breaks into a `wait`, bash 5.2 can
+  # lose a child and then wait for it for ever.
+  trap 'signal=HUP' HUP
+  trap 'signal=INT' INT
+  trap 'signal=TERM' TERM
   trap finish_run EXIT
   begin_run
   start_guard
@@ -90,48 +92,62 @@ run_lab() {
   declare -p lab repository run userland binds links environment directory \
     interactive private_network argv >"$run/plan"
   make_cgroups "stasis-lab-${run##*/}" "$run/cgroups"
+  start_chain
+  start_timer
+  if [[ -z $signal ]]; then
+    wait -n -p first "$chain" "$timer" || status=$?
+  fi
+  if [[ -z $signal && $first == "$timer" ]]; then
+    say "deadline of $deadline s passed: the lab was killed"
+    exit 124
+  fi
+  exit "$status"
+}
+
+start_chain() {
   (
-    exec {run_lock}>&-
     close_descriptors
     join_cgroups "$run/cgroups"
     exec setpriv --pdeathsig KILL \
       unshare --mount --cgroup -- bash "$lab/enter" outer "$run/plan"
   ) <&0 &
   chain=$!
+}
+
+start_timer() {
   (
     close_descriptors
     exec setpriv --pdeathsig KILL sleep "$deadline" </dev/null >/dev/null 2>&1
   ) &
   timer=$!
-  wait -n -p first "$chain" "$timer" || status=$?
-  if [[ $first == "$timer" ]]; then
-    say "deadline of $deadline s passed: the lab was killed"
-    exit 124
-  fi
-  chain=
-  exit "$status"
 }
 
 finish_run() {
   local status=$?
   trap '' HUP INT TERM
   trap - EXIT
-  [[ -z $timer ]] || end_process "$timer"
-  [[ -z $chain ]] || end_process "$chain"
-  [[ -z $run ]] || end_run "$run" || say "left for the next start to remove: $run"
-  [[ -z $guard ]] || end_process "$guard"
-  if ((status == 130)) && [[ -n $interrupted ]]; then
-    # To die of the signal, as it were: a shell that calls us in a loop goes on
-    # after a mere status of 130.
-    trap - INT
-    kill -INT $BASHPID
+  end_processes "$timer" "$chain"
+  if [[ -n $run ]]; then end_run "$run" || say "left for the next start to remove: $run"; fi
+  end_processes "$guard"
+  if [[ -n $signal ]]; then
+    # To die of it: a shell that runs labs in a loop goes on after a mere 130.
+    trap - "$signal"
+    kill -s "$signal" $BASHPID
   fi
   exit "$status"
 }
 
-# end_process PID: of a child. Its wait is silent, else bash reports the kill.
-end_process() {
-  kill -KILL "$1" 2>/dev/null || true
-  wait "$1" 2>/dev/null || true
+# end_processes PID...: of children, without bash's report of their end. Returns
+# when they have gone.
+end_processes() {
+  local pid tries
+  for pid; do
+    # One that has ended is no job any more.
+    if [[ -z $pid ]] || ! disown "$pid" 2>/dev/null; then continue; fi
+    kill -KILL "$pid" 2>/dev/null || true
+    for ((tries = 0; tries < 100; tries++)); do
+      [[ -d /proc/$pid ]] || break
+      sleep 0.01
+    done
+  done
 }
-
