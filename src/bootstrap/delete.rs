@@ -24,7 +24,7 @@ use stasis_engine::{Children, Settings, Timeouts, connect};
 use tokio::{runtime, time::timeout};
 
 use super::{RuntimeRecord, bundle, socket};
-use crate::{chain::Chain, mounts};
+use crate::{mounts, status::chain};
 
 /// What a container counts as that ended without anybody seeing how: ended by SIGKILL.
 const STATUS: u32 = 128 + 9;
@@ -197,7 +197,7 @@ fn remove_socket(bundle: &Path) -> io::Result<()> {
 
 fn warn_of<E: std::error::Error>(step: &str, result: Result<(), E>) {
     if let Err(error) = result {
-        eprintln!("cannot {step}: {}", Chain(&error));
+        eprintln!("cannot {step}: {}", chain(&error));
     }
 }
 

@@ -19,8 +19,8 @@ use tokio::{runtime, time::timeout};
 
 use super::{InvokedAs, stdin};
 use crate::{
-    chain::Chain,
     config::{self, Config},
+    status::chain,
 };
 
 /// The type of a features document, which travels as JSON.
@@ -97,7 +97,7 @@ fn features(config: &Config) -> Option<Any> {
             eprintln!(
                 "the features of {} are not known: {}",
                 config.binary_name,
-                Chain(&*error)
+                chain(&*error)
             );
             None
         }

@@ -316,3 +316,6 @@ fn is_same_user(stream: &UnixStream) -> bool {
         .peer_cred()
         .is_ok_and(|peer| peer.uid() == rustix::process::geteuid().as_raw())
 }
+
+#[cfg(test)]
+mod tests;

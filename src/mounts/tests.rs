@@ -255,7 +255,7 @@ fn a_bind_mount_can_be_read_only() {
 fn an_overlay_of_many_layers_leaves_the_working_directory_alone() {
     let stage = stage();
     let (base, rootfs) = (stage.path().join("layers"), stage.path().join("rootfs"));
-    let layers: Vec<String> = (0..120)
+    let layers: Vec<String> = (0..200)
         .map(|layer| {
             let dir = base.join(format!("{layer}/fs"));
             fs::create_dir_all(&dir).unwrap();
@@ -270,6 +270,6 @@ fn an_overlay_of_many_layers_leaves_the_working_directory_alone() {
     let overlay = a_mount("overlay", "overlay", &[&lower]);
     let _mounted = RootfsMounts::mount(&[overlay], &rootfs).unwrap();
 
-    assert_eq!(fs::read_dir(&rootfs).unwrap().count(), 120);
+    assert_eq!(fs::read_dir(&rootfs).unwrap().count(), 200);
     assert_eq!(std::env::current_dir().unwrap(), before);
 }
