@@ -1,0 +1,28 @@
+//! Many containers at once.
+
+use std::{thread, time::Duration};
+
+use crate::support::containerd::Containerd;
+
+for_each_engine! {
+    fn fifty_containers_in_five_waves_all_exit_with_their_own_status(engine: Engine) {
+        let containerd = Containerd::start();
+        let options = format!("--rm {}", containerd.runtime(engine));
+        thread::scope(|threads| {
+            for wave in 0..5 {
+                for number in 0..10 {
+                    let (containerd, options, status) = (&containerd, &options, wave * 10 + number);
+                    threads.spawn(move || {
+                        let run = containerd.run(options, &format!("c{status}"));
+                        run.deadline(Duration::from_secs(180))
+                            .args(&["sh", "-c", &format!("exit {status}")])
+                            .exits(status);
+                    });
+                }
+                // The pace that the test is about, not a wait for anything.
+                thread::sleep(Duration::from_millis(200));
+            }
+        });
+        // What is left of them, the fixture looks for.
+    }
+}

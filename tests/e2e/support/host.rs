@@ -1,0 +1,161 @@
+//! A test that drives shims itself, as containerd would: its directories, its shims, its events.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use containerd_shim_protos::{
+    bootstrap_api::{BootstrapParams, BootstrapResult, Extension},
+    protobuf::{Message, MessageField, well_known_types::any::Any},
+};
+
+use super::{
+    bundle::Bundle,
+    command::{Output, Run},
+    counter,
+    events::EventServer,
+    lab::{Lab, lab},
+    leftovers,
+    shim::Shim,
+};
+
+/// How long what a shim has ended may take to be gone.
+const TO_END: Duration = Duration::from_secs(10);
+
+/// What a test has for itself. Dropping it fails the test if one of its shims left something.
+#[derive(Debug)]
+pub struct Host {
+    lab: Lab,
+    name: String,
+    disk: PathBuf,
+    /// What the shims publish.
+    pub events: EventServer,
+}
+
+impl Host {
+    /// Directories of its own, and an Events server.
+    pub fn new() -> Self {
+        let lab = lab();
+        let name = lab.unique_name();
+        let disk = lab.scratch(&name);
+        fs::create_dir(Path::new("/run").join(&name)).expect("a new directory");
+        let events = EventServer::listen(&disk.join("events.sock"));
+        Self {
+            lab,
+            name,
+            disk,
+            events,
+        }
+    }
+
+    /// The namespace of the test's containers.
+    pub fn namespace(&self) -> &str {
+        &self.name
+    }
+
+    /// A directory on a disk that goes with the test.
+    pub fn disk(&self) -> &Path {
+        &self.disk
+    }
+
+    /// A bundle for a container of `command`.
+    pub fn bundle(&self, id: &str, command: &[&str]) -> Bundle {
+        Bundle::make(&self.name, &self.disk, id, command)
+    }
+
+    /// A bundle for a container that counts.
+    pub fn counter(&self, id: &str) -> Bundle {
+        self.bundle(id, &["sh", "-c", counter::SCRIPT])
+    }
+
+    /// Starts a shim for the bundle and connects to it.
+    pub fn shim(&self, bundle: &Bundle) -> Shim {
+        let started = self
+            .start_command(bundle)
+            .stdin(self.bootstrap_params(bundle, None))
+            .run();
+        started.ok();
+        Shim::connect(&self.name, bundle, &bootstrap_result(&started).address)
+    }
+
+    /// The shim's `start` as containerd calls it, without its standard input.
+    pub fn start_command(&self, bundle: &Bundle) -> Run {
+        let program = self.lab.shim();
+        let (name, id, disk) = (&self.name, &bundle.id, self.disk.display());
+        Run::new(&format!(
+            "{} -namespace {name} -id {id} -address {disk}/containerd.sock -debug start",
+            program.display()
+        ))
+        .directory(&bundle.directory)
+        .env("TTRPC_ADDRESS", self.disk.join("events.sock"))
+    }
+
+    /// What containerd 2.3 and later write to `start`, with the options of the runtime.
+    pub fn bootstrap_params(&self, bundle: &Bundle, options: Option<Any>) -> Vec<u8> {
+        let extension = |any| Extension {
+            value: MessageField::some(any),
+            ..Extension::default()
+        };
+        let params = BootstrapParams {
+            instance_id: bundle.id.clone(),
+            namespace: self.name.clone(),
+            containerd_ttrpc_address: self.disk.join("events.sock").display().to_string(),
+            extensions: options.into_iter().map(extension).collect(),
+            ..BootstrapParams::default()
+        };
+        params.write_to_bytes().expect("a message that is complete")
+    }
+
+    /// What is left, once nothing more goes away.
+    fn leftovers(&self) -> Vec<String> {
+        let end = std::time::Instant::now() + TO_END;
+        loop {
+            let found = leftovers::of(&self.name);
+            if found.is_empty() || std::time::Instant::now() > end {
+                return found;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn print_logs(&self) {
+        for file in leftovers::entries_of(&self.disk) {
+            if file.extension().is_some_and(|extension| extension == "log") {
+                let text = fs::read_to_string(&file).unwrap_or_default();
+                eprintln!("--- {}:\n{text}---", file.display());
+            }
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let leftovers = if thread::panicking() {
+            Vec::new()
+        } else {
+            self.leftovers()
+        };
+        if thread::panicking() || !leftovers.is_empty() {
+            self.print_logs();
+            leftovers::sweep(&self.name);
+            assert!(
+                leftovers.is_empty(),
+                "left behind:\n{}",
+                leftovers.join("\n")
+            );
+            return;
+        }
+        leftovers::remove_cgroup_parents(&self.name);
+        fs::remove_dir_all(&self.disk).expect("nothing is mounted there");
+        fs::remove_dir_all(Path::new("/run").join(&self.name)).expect("nothing is mounted there");
+    }
+}
+
+/// The reply of `start` to BootstrapParams.
+pub fn bootstrap_result(started: &Output) -> BootstrapResult {
+    BootstrapResult::parse_from_bytes(&started.stdout)
+        .unwrap_or_else(|error| panic!("not a BootstrapResult ({error}): {started}"))
+}

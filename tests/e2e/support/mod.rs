@@ -1,0 +1,16 @@
+//! What the tests stand on: the lab, a containerd, the engines, a client of the shim.
+
+#[macro_use]
+pub mod engine;
+
+pub mod bundle;
+pub mod command;
+pub mod containerd;
+pub mod counter;
+pub mod events;
+pub mod host;
+pub mod lab;
+pub mod leftovers;
+pub mod script;
+pub mod shim;
+pub mod wait;
