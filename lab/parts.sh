@@ -79,7 +79,7 @@ make_part() {
 }
 
 why_failed() {
-  if grep -Eqi 'could not (resolve|connect)|temporary failure in name|no such host|dial tcp|network is unreachable|i/o timeout' "$1"; then
+  if grep -Eqi 'could not (resolve|connect)|temporary failure|failed to fetch|no such host|dial tcp|network is unreachable|i/o timeout' "$1"; then
     echo "no connection to the package registries; building needs the network once (see https_proxy, http_proxy, GOPROXY, STASIS_LAB_MIRROR)"
   else
     echo "the build failed"
