@@ -15,7 +15,9 @@
 mod support;
 
 mod checkpoint;
+mod checkpoint_failures;
 mod churn;
 mod exits;
 mod lifecycle;
 mod resident;
+mod restore_failures;

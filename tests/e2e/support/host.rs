@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -16,7 +17,9 @@ use super::{
     bundle::Bundle,
     command::{Output, Run},
     counter,
+    engine::Engine,
     events::EventServer,
+    gate::Gate,
     lab::{Lab, lab},
     leftovers,
     shim::Shim,
@@ -79,6 +82,25 @@ impl Host {
             .run();
         started.ok();
         Shim::connect(&self.name, bundle, &bootstrap_result(&started).address)
+    }
+
+    /// The same where the PATH has nothing but these programs.
+    pub fn shim_with_path(&self, bundle: &Bundle, programs: &[&str]) -> Shim {
+        let directory = self.disk.join("path");
+        fs::create_dir(&directory).expect("a new directory");
+        for program in programs {
+            let place = Run::new(&format!("which {program}")).ok();
+            symlink(place.trim(), directory.join(program)).expect("a new link");
+        }
+        let start = self.start_command(bundle).env("PATH", &directory);
+        let started = start.stdin(self.bootstrap_params(bundle, None)).run();
+        started.ok();
+        Shim::connect(&self.name, bundle, &bootstrap_result(&started).address)
+    }
+
+    /// The engine with a gate before one of its verbs.
+    pub fn gated(&self, engine: Engine, verb: &str) -> Gate {
+        Gate::before(&self.disk, engine, verb)
     }
 
     /// The shim's `start` as containerd calls it, without its standard input.

@@ -1,6 +1,9 @@
 //! A client of one shim: the task service as containerd calls it, and ways to call it wrongly.
 
-use std::os::{fd::IntoRawFd, unix::net::UnixStream};
+use std::{
+    os::{fd::IntoRawFd, unix::net::UnixStream},
+    path::Path,
+};
 
 use containerd_shim_protos::{
     TaskClient, api,
@@ -156,14 +159,23 @@ impl Shim {
     }
 
     /// Checkpoint into a directory.
-    pub fn checkpoint(&self, image: &std::path::Path, options: Option<Any>) -> ttrpc::Result<()> {
-        let request = api::CheckpointTaskRequest {
+    pub fn checkpoint(&self, image: &Path, options: Option<Any>) -> ttrpc::Result<()> {
+        let request = self.checkpoint_request(image, options);
+        self.task.checkpoint(self.context(), &request).map(drop)
+    }
+
+    /// What [`Shim::checkpoint`] sends.
+    pub fn checkpoint_request(
+        &self,
+        image: &Path,
+        options: Option<Any>,
+    ) -> api::CheckpointTaskRequest {
+        api::CheckpointTaskRequest {
             id: self.id(),
             path: image.display().to_string(),
             options: options.into(),
             ..Default::default()
-        };
-        self.task.checkpoint(self.context(), &request).map(drop)
+        }
     }
 
     /// The shim's own pid, as Connect tells it.
@@ -196,7 +208,7 @@ impl Shim {
         wait::for_end(&pidfd, "the shim");
         let socket = self.address.trim_start_matches("unix://");
         assert!(
-            !std::path::Path::new(socket).exists(),
+            !Path::new(socket).exists(),
             "the shim left its socket {socket}"
         );
     }
@@ -263,7 +275,7 @@ pub fn inline(config: &str) -> Any {
 }
 
 /// `runtimeoptions.v1.Options` that name a configuration file, as `ctr` sends them.
-pub fn config_file(path: &std::path::Path) -> Any {
+pub fn config_file(path: &Path) -> Any {
     runtime_options(2, &path.display().to_string())
 }
 

@@ -1,0 +1,302 @@
+//! A checkpoint that cannot be: it is refused or fails with its cause, leaves no image, and the
+//! container runs on as if nobody had asked.
+
+use std::{fs, path::Path};
+
+use containerd_shim_protos::{
+    api::Status,
+    protobuf::well_known_types::any::Any,
+    shim::oci::CheckpointOptions,
+    ttrpc::{self, Code},
+};
+
+use crate::support::{
+    counter::{Counter, assert_counts_from_zero},
+    engine::Engine,
+    host::Host,
+    mounted::Tmpfs,
+    shim::{Shim, pack, refused},
+    wait::{SOON, until},
+};
+
+for_each_engine! {
+    /// runsc itself would say yes, and the container could never start.
+    fn of_a_created_container_is_refused_and_it_can_still_start(engine: Engine) {
+        let host = Host::new();
+        let bundle = host.counter("c");
+        let shim = host.shim(&bundle);
+        shim.create(&shim.create_request(engine)).expect("Create");
+        let image = host.disk().join("image");
+        let message = refused(shim.checkpoint(&image, None), Code::FAILED_PRECONDITION);
+        assert!(message.contains("created"), "{message}");
+        assert!(!image.exists());
+        shim.start().expect("Start");
+        Counter::of(&bundle).await_progress(3);
+        shim.end();
+    }
+}
+
+for_each_engine! {
+    fn of_a_stopped_container_is_refused(engine: Engine) {
+        let host = Host::new();
+        let shim = host.shim(&host.bundle("c", &["true"]));
+        shim.run(engine);
+        shim.wait().expect("Wait");
+        let image = host.disk().join("image");
+        let message = refused(shim.checkpoint(&image, None), Code::FAILED_PRECONDITION);
+        assert!(message.contains("stopped"), "{message}");
+        shim.delete().expect("Delete");
+        shim.shut_down();
+    }
+}
+
+for_each_engine! {
+    fn into_a_directory_that_is_not_empty_is_refused_and_leaves_it_alone(engine: Engine) {
+        let counted = Counted::start(engine);
+        let image = counted.host.disk().join("image");
+        fs::create_dir(&image).expect("a new directory");
+        fs::write(image.join("precious"), "theirs").expect("room");
+        let message = counted.fails(counted.shim.checkpoint(&image, None));
+        assert!(message.contains("image") && message.contains("empty"), "{message}");
+        assert_eq!(fs::read_dir(&image).expect("it is still there").count(), 1);
+        counted.runs_on();
+    }
+}
+
+for_each_engine! {
+    fn into_a_directory_that_cannot_be_written_fails_and_names_it(engine: Engine) {
+        let counted = Counted::start(engine);
+        let tmpfs = Tmpfs::mount(counted.host.disk(), "full", "size=1m,ro");
+        let image = tmpfs.path().join("image");
+        let message = counted.fails(counted.shim.checkpoint(&image, None));
+        assert!(message.contains(image.to_str().expect("ASCII")), "{message}");
+        counted.runs_on();
+    }
+}
+
+for_each_engine! {
+    fn below_a_file_fails_and_names_it(engine: Engine) {
+        let counted = Counted::start(engine);
+        let file = counted.host.disk().join("file");
+        fs::write(&file, "").expect("room");
+        let image = file.join("image");
+        let message = counted.fails(counted.shim.checkpoint(&image, None));
+        assert!(message.contains(image.to_str().expect("ASCII")), "{message}");
+        counted.runs_on();
+    }
+}
+
+for_each_engine! {
+    fn onto_a_disk_that_fills_up_fails_and_the_container_runs_on(engine: Engine) {
+        disk_full(engine, None, false);
+    }
+}
+
+for_each_engine! {
+    fn onto_a_disk_that_fills_up_with_exit_fails_and_the_container_runs_on(engine: Engine) {
+        disk_full(engine, Some(pack(&exit())), false);
+    }
+}
+
+for_each_engine! {
+    fn onto_a_disk_that_fills_up_with_exit_leaves_a_paused_container_paused(engine: Engine) {
+        disk_full(engine, Some(pack(&exit())), true);
+    }
+}
+
+for_each_criu_engine! {
+    fn without_criu_says_so_and_how_to_get_it(engine: Engine) {
+        let host = Host::new();
+        let bundle = host.counter("c");
+        let shim = host.shim_with_path(&bundle, &[engine.binary()]);
+        shim.run(engine);
+        let counted = Counted::of(host, shim);
+        let image = counted.host.disk().join("image");
+        let message = counted.fails(counted.shim.checkpoint(&image, None));
+        assert!(message.to_lowercase().contains("criu"), "{message}");
+        assert!(message.contains("install"), "{message}");
+        counted.runs_on();
+    }
+}
+
+for_each_engine! {
+    fn with_options_of_another_type_is_refused_by_its_name(engine: Engine) {
+        let counted = Counted::start(engine);
+        let options = Any { type_url: "example.com/Wish".into(), ..Any::default() };
+        let image = counted.host.disk().join("image");
+        let result = counted.shim.checkpoint(&image, Some(options));
+        let message = refused(result, Code::INVALID_ARGUMENT);
+        assert!(message.contains("example.com/Wish"), "{message}");
+        counted.runs_on();
+    }
+}
+
+for_each_gvisor! {
+    fn with_an_option_that_gvisor_cannot_honour_is_refused_by_the_options_name(engine: Engine) {
+        let counted = Counted::start(engine);
+        let none = CheckpointOptions::default;
+        for (options, name) in [
+            (CheckpointOptions { open_tcp: true, ..none() }, "open_tcp"),
+            (CheckpointOptions { external_unix_sockets: true, ..none() }, "external_unix_sockets"),
+            (CheckpointOptions { cgroups_mode: "soft".into(), ..none() }, "cgroups_mode"),
+            (
+                CheckpointOptions { empty_namespaces: vec!["network".into()], ..none() },
+                "empty_namespaces",
+            ),
+        ] {
+            let image = counted.host.disk().join(name);
+            let message = counted.fails(counted.shim.checkpoint(&image, Some(pack(&options))));
+            assert!(message.contains(name), "{name}: {message}");
+            assert!(!image.exists(), "{name}: refused before anything is made");
+        }
+        counted.runs_on();
+    }
+}
+
+for_each_engine! {
+    fn with_options_that_every_engine_has_succeeds(engine: Engine) {
+        let counted = Counted::start(engine);
+        let disk = counted.host.disk();
+        let options = CheckpointOptions {
+            file_locks: true,
+            terminal: true,
+            work_path: disk.join("work").display().to_string(),
+            ..CheckpointOptions::default()
+        };
+        counted.shim.checkpoint(&disk.join("image"), Some(pack(&options))).expect("Checkpoint");
+        assert!(disk.join("image/stasis.json").is_file());
+        counted.runs_on();
+    }
+}
+
+for_each_engine! {
+    /// The image that Checkpoint's own path names is not the one that the client means.
+    fn an_image_path_in_the_options_is_where_the_image_goes(engine: Engine) {
+        let counted = Counted::start(engine);
+        let image = counted.host.disk().join("image");
+        let options = CheckpointOptions {
+            image_path: image.display().to_string(),
+            ..CheckpointOptions::default()
+        };
+        counted.shim.checkpoint(Path::new(""), Some(pack(&options))).expect("Checkpoint");
+        assert!(image.join("stasis.json").is_file());
+        counted.runs_on();
+    }
+}
+
+for_each_engine! {
+    fn whose_client_gives_up_ends_properly_and_the_container_runs_on(engine: Engine) {
+        let host = Host::new();
+        let bundle = host.counter("c");
+        let gate = host.gated(engine, "checkpoint");
+        let shim = host.shim(&bundle);
+        shim.create(&gate.create_request(&shim)).expect("Create");
+        shim.start().expect("Start");
+        let counter = Counter::of(&bundle);
+        counter.await_progress(3);
+        let image = host.disk().join("image");
+        let request = shim.checkpoint_request(&image, None);
+        shim.cut_off(|task| task.checkpoint(shim.context(), &request), || gate.await_arrival());
+        assert_eq!(shim.status(), Status::RUNNING, "State answers during a checkpoint");
+        gate.open();
+        until("the image is sealed", SOON, || image.join("stasis.json").is_file().then_some(()));
+        counter.await_progress(3);
+        assert_counts_from_zero(&counter.seen());
+        // The gate stands open now: the next one passes.
+        shim.checkpoint(&host.disk().join("another"), None).expect("another Checkpoint");
+        shim.end();
+    }
+}
+
+/// A running counter, to be looked at after a checkpoint has failed.
+struct Counted {
+    host: Host,
+    shim: Shim,
+    counter: Counter,
+}
+
+impl Counted {
+    fn start(engine: Engine) -> Self {
+        let host = Host::new();
+        let shim = host.shim(&host.counter("c"));
+        shim.run(engine);
+        Self::of(host, shim)
+    }
+
+    fn of(host: Host, shim: Shim) -> Self {
+        let counter = Counter::of(&shim.bundle);
+        counter.await_progress(3);
+        Self {
+            host,
+            shim,
+            counter,
+        }
+    }
+
+    /// The message of a failure, whatever its code.
+    #[track_caller]
+    fn fails(&self, result: ttrpc::Result<()>) -> String {
+        match result {
+            Err(ttrpc::Error::RpcStatus(status)) => status.message().to_owned(),
+            other => panic!("a failure was expected, not {other:?}"),
+        }
+    }
+
+    fn runs_on(self) {
+        assert_eq!(self.shim.status(), Status::RUNNING);
+        self.counter.await_progress(3);
+        assert_counts_from_zero(&self.counter.seen());
+        self.shim.end();
+    }
+}
+
+fn disk_full(engine: Engine, options: Option<Any>, paused: bool) {
+    let counted = Counted::start(engine);
+    if paused {
+        counted.shim.pause().expect("Pause");
+    }
+    // Less than any engine's image of the smallest container.
+    let tmpfs = Tmpfs::mount(counted.host.disk(), "full", "size=64k");
+    let image = tmpfs.path().join("image");
+    let message = counted.fails(counted.shim.checkpoint(&image, options.clone()));
+    assert!(
+        message.to_lowercase().contains("no space left on device"),
+        "{message}"
+    );
+    let left: Vec<_> = fs::read_dir(&image)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
+    assert!(
+        left.iter()
+            .all(|entry| entry.path().extension().is_some_and(|e| e == "log")),
+        "no image is left, but perhaps a log: {left:?}"
+    );
+    if paused {
+        assert_eq!(counted.shim.status(), Status::PAUSED);
+        counted.shim.resume().expect("Resume");
+    }
+    counted.counter.await_progress(3);
+    // With room it works, and what was told to end now ends.
+    let image = counted.host.disk().join("image");
+    counted
+        .shim
+        .checkpoint(&image, options.clone())
+        .expect("Checkpoint");
+    assert!(image.join("stasis.json").is_file());
+    if options.is_none() {
+        return counted.runs_on();
+    }
+    assert_eq!(counted.shim.wait().expect("Wait"), 137);
+    assert_eq!(counted.shim.delete().expect("Delete"), 137);
+    assert_counts_from_zero(&counted.counter.seen());
+    counted.shim.shut_down();
+}
+
+fn exit() -> CheckpointOptions {
+    CheckpointOptions {
+        exit: true,
+        ..CheckpointOptions::default()
+    }
+}

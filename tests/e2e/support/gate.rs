@@ -1,0 +1,90 @@
+//! An engine that stops at one verb until it is let go on: the test decides what happens
+//! meanwhile.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use containerd_shim_protos::api::CreateTaskRequest;
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+
+use super::{
+    engine::Engine,
+    script::write_script,
+    shim::{Shim, inline},
+    wait::{SOON, until},
+};
+
+/// The engine's gate.
+#[derive(Debug)]
+pub struct Gate {
+    engine: Engine,
+    directory: PathBuf,
+}
+
+impl Gate {
+    /// A gate before `verb` of the engine.
+    pub fn before(directory: &Path, engine: Engine, verb: &str) -> Self {
+        let gate = Self {
+            engine,
+            directory: directory.join("gate"),
+        };
+        fs::create_dir(&gate.directory).expect("a new directory");
+        mknodat(CWD, gate.fifo(), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+        write_script(
+            &gate.binary(),
+            &format!(
+                "case \" $* \" in *' {verb} '*)\n\
+                 touch {directory}/arrived\n\
+                 [ -e {directory}/open ] || read -r _ < {fifo} ;;\n\
+                 esac\n\
+                 exec {engine} \"$@\"",
+                directory = gate.directory.display(),
+                fifo = gate.fifo().display(),
+                engine = engine.binary(),
+            ),
+        );
+        gate
+    }
+
+    /// A Create with the gated engine.
+    pub fn create_request(&self, shim: &Shim) -> CreateTaskRequest {
+        let config = self.engine.config("");
+        let gated = config.replacen(
+            self.engine.binary(),
+            &self.binary().display().to_string(),
+            1,
+        );
+        CreateTaskRequest {
+            options: Some(inline(&gated)).into(),
+            ..shim.create_request(self.engine)
+        }
+    }
+
+    /// Waits until the engine stands at the gate.
+    pub fn await_arrival(&self) {
+        let arrived = self.directory.join("arrived");
+        until("the engine is called", SOON, || {
+            arrived.exists().then_some(())
+        });
+    }
+
+    /// Opens the gate for good.
+    pub fn open(&self) {
+        fs::write(self.directory.join("open"), "").expect("a directory of our own");
+        // To open it fails until the engine reads; then the end of its input lets it go on.
+        until("the engine passes the gate", SOON, || {
+            let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            open(self.fifo(), flags, Mode::empty()).ok()
+        });
+    }
+
+    fn binary(&self) -> PathBuf {
+        self.directory.join("engine")
+    }
+
+    fn fifo(&self) -> PathBuf {
+        self.directory.join("fifo")
+    }
+}

@@ -1,0 +1,40 @@
+//! Small file systems for a test.
+
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+/// A tmpfs that goes away with its value.
+#[derive(Debug)]
+pub struct Tmpfs {
+    path: PathBuf,
+}
+
+impl Tmpfs {
+    /// A tmpfs at a new directory, with mount options such as `size=64k` or `ro`.
+    pub fn mount(parent: &Path, name: &str, options: &str) -> Self {
+        let path = parent.join(name);
+        std::fs::create_dir(&path).expect("a new directory");
+        let (read_only, data): (Vec<_>, Vec<_>) = options.split(',').partition(|o| *o == "ro");
+        let flags = if read_only.is_empty() {
+            MountFlags::empty()
+        } else {
+            MountFlags::RDONLY
+        };
+        let data = std::ffi::CString::new(data.join(",")).expect("no zero byte");
+        mount("tmpfs", &path, "tmpfs", flags, &*data).expect("the lab may mount");
+        Self { path }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Busy only where the shim under test holds it: then its leftovers tell.
+        let _ = unmount(&self.path, UnmountFlags::empty());
+    }
+}
