@@ -51,7 +51,7 @@ pub struct StdioPaths {
 
 impl StdioPaths {
     /// Refuses what cannot be served; nothing is opened or made.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         self.fifos().map(drop)
     }
 

@@ -1,0 +1,108 @@
+//! The Checkpoint request: from its options to a sealed image and what becomes of the container.
+
+use std::path::Path;
+
+use containerd_shim_protos::{api::CheckpointTaskRequest, events::task::TaskCheckpointed};
+use stasis_engine::{Checkpoint, Kind, manifest};
+use stasis_proc::Checkpointing;
+
+use super::{
+    Result,
+    image_dir::{ImageDir, work_dir},
+    options::Plan,
+    stopwatch::Stopwatch,
+};
+use crate::container::Shared;
+
+/// The work directory of a dump in the bundle, where the request and the configuration name none.
+/// It outlives a failed dump, so that its log can be read.
+const WORK_DIR: &str = "criu-dump";
+
+/// Captures a container as the request asks, and ends it afterwards if the request says so.
+///
+/// # Errors
+/// If the request is refused, or the dump or the seal fails; the container is then in the state
+/// in which it came, and nothing is left of the image.
+pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Result<()> {
+    let mut watch = Stopwatch::start();
+    let plan = Plan::resolve(request, container.config())?;
+    container.engine().check_options(&plan.options)?;
+    let turn = container.init().begin_checkpoint()?;
+    let image = ImageDir::claim(&plan.image)?;
+    let work = work_dir(plan.work.as_deref(), &container.bundle().join(WORK_DIR))?;
+    // Established connections stay silent only if CRIU itself ends their owners before it
+    // lifts its network lock.
+    let end_by_criu =
+        plan.exit && plan.options.tcp_established && container.engine().kind() != Kind::Runsc;
+    let call = Checkpoint {
+        image: plan.image.clone(),
+        work,
+        bundle: container.bundle().to_owned(),
+        options: plan.options.clone(),
+        end_by_criu,
+    };
+    watch.lap("preflight");
+    if let Err(error) = sealed(container, &plan, &turn, &call, &mut watch).await {
+        turn.release().await?;
+        return Err(error);
+    }
+    image.keep();
+    announce(container, &plan.image);
+    if end_by_criu {
+        turn.ended_by_criu().await?;
+    } else if plan.exit {
+        turn.end().await?;
+    } else {
+        turn.release().await?;
+    }
+    watch.lap("end");
+    log(container, &plan.image, &watch);
+    Ok(())
+}
+
+/// Freezes the container if it is to end here, dumps it and seals the image.
+async fn sealed(
+    container: &Shared,
+    plan: &Plan,
+    turn: &Checkpointing,
+    call: &Checkpoint,
+    watch: &mut Stopwatch,
+) -> Result<()> {
+    if plan.exit && !call.end_by_criu {
+        // What it did between the dump and its end would be lost.
+        turn.freeze().await?;
+        watch.lap("freeze");
+    }
+    if call.end_by_criu {
+        manifest::reserve_room(&plan.image).map_err(stasis_engine::Error::from)?;
+    }
+    let report = turn.capture(call).await?;
+    watch.lap("dump");
+    let image = plan.image.clone();
+    let digests = tokio::task::spawn_blocking(move || manifest::measure(&image));
+    let _ = (report, digests, container);
+    Ok(())
+}
+
+fn announce(container: &Shared, image: &Path) {
+    container.publisher().publish(&TaskCheckpointed {
+        container_id: container.id().to_owned(),
+        checkpoint: image.display().to_string(),
+        ..TaskCheckpointed::default()
+    });
+}
+
+fn log(container: &Shared, image: &Path, watch: &Stopwatch) {
+    let phases: Vec<String> = watch
+        .phases()
+        .iter()
+        .map(|phase| format!("{} {:?}", phase.name, phase.took))
+        .collect();
+    tracing::info!(
+        "container {} checkpointed to {} in {:?}: {}",
+        container.id(),
+        image.display(),
+        watch.total(),
+        phases.join(", ")
+    );
+}

@@ -1,0 +1,112 @@
+//! Why a checkpoint was refused or failed.
+
+use std::{io, path::PathBuf};
+
+use containerd_shim_protos::protobuf;
+use stasis_proc::ErrorKind;
+
+/// What a step of a checkpoint gives.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a checkpoint was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The options are of another type.
+    #[error(
+        "checkpoint options of type {type_url:?} are not supported: send \
+         containerd.runc.v1.CheckpointOptions, or none"
+    )]
+    OptionsType {
+        /// The type that was sent.
+        type_url: String,
+    },
+    /// The options cannot be decoded.
+    #[error("the checkpoint options are not a valid containerd.runc.v1.CheckpointOptions")]
+    OptionsEncoding {
+        /// What the decoder said.
+        source: protobuf::Error,
+    },
+    /// The options hold a field that this version does not know, and will not ignore.
+    #[error("checkpoint option number {field} is not known to this version of the shim")]
+    UnknownOption {
+        /// The field's number in containerd.runc.v1.CheckpointOptions.
+        field: u32,
+    },
+    /// The cgroup mode is none of CRIU's.
+    #[error("cgroup mode {name:?} does not exist: use ignore, soft, full or strict")]
+    CgroupMode {
+        /// The mode that was sent.
+        name: String,
+    },
+    /// Neither the request nor its options name a directory.
+    #[error("the checkpoint request names no image directory: set its path or image_path")]
+    NoImagePath,
+    /// The directory is not given by an absolute path.
+    #[error("image directory {image} is not an absolute path", image = image.display())]
+    RelativeImagePath {
+        /// The path that was sent.
+        image: PathBuf,
+    },
+    /// The image directory cannot be made, read or written.
+    #[error("cannot use {image} as image directory: it must be a directory that can be written",
+        image = image.display())]
+    ImageDirectory {
+        /// The directory.
+        image: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The image directory holds something.
+    #[error("image directory {image} is not empty (it holds {entry}): remove it or name another",
+        image = image.display())]
+    ImageDirectoryInUse {
+        /// The directory.
+        image: PathBuf,
+        /// One of the things in it.
+        entry: String,
+    },
+    /// The work directory cannot be made.
+    #[error("cannot use {work} as CRIU's work directory", work = work.display())]
+    WorkDirectory {
+        /// The directory.
+        work: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Incremental restores need what runtimes do not offer.
+    #[error(
+        "a restore with a parent checkpoint ({parent}) is not supported: restore from a full one"
+    )]
+    ParentCheckpoint {
+        /// The parent that was sent.
+        parent: String,
+    },
+    /// The process object or, beneath it, the engine or the image.
+    #[error(transparent)]
+    Process(#[from] stasis_proc::Error),
+}
+
+impl From<stasis_engine::Error> for Error {
+    fn from(error: stasis_engine::Error) -> Self {
+        Self::Process(error.into())
+    }
+}
+
+impl Error {
+    /// What kind of answer this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::OptionsType { .. }
+            | Self::OptionsEncoding { .. }
+            | Self::UnknownOption { .. }
+            | Self::CgroupMode { .. }
+            | Self::NoImagePath
+            | Self::RelativeImagePath { .. }
+            | Self::ImageDirectory { .. }
+            | Self::WorkDirectory { .. }
+            | Self::ParentCheckpoint { .. } => ErrorKind::InvalidArgument,
+            Self::ImageDirectoryInUse { .. } => ErrorKind::FailedPrecondition,
+            Self::Process(error) => error.kind(),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The directories of a checkpoint: the image's, claimed before anything is frozen, and CRIU's
+//! work directory.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use super::{Error, Result};
+
+/// Images hold the memory of a container.
+const PRIVATE: u32 = 0o700;
+
+/// An empty image directory that takes a checkpoint. Unless it is kept, what was written into it
+/// is removed again, and so is the directory itself if it was made here.
+#[derive(Debug)]
+pub(super) struct ImageDir {
+    path: PathBuf,
+    made: bool,
+    kept: bool,
+}
+
+impl ImageDir {
+    /// Makes the directory, or takes an empty one, and sees that it can be written.
+    pub(super) fn claim(path: &Path) -> Result<Self> {
+        let failed = |source| Error::ImageDirectory {
+            image: path.to_owned(),
+            source,
+        };
+        let made = make(path).map_err(failed)?;
+        let dir = Self {
+            path: path.to_owned(),
+            made,
+            kept: false,
+        };
+        let mut entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(source) => {
+                dir.keep();
+                return Err(failed(source));
+            }
+        };
+        if let Some(entry) = entries.next() {
+            let entry = entry.map(|entry| entry.file_name());
+            dir.keep();
+            let entry = entry.map_err(failed)?.to_string_lossy().into_owned();
+            return Err(Error::ImageDirectoryInUse {
+                image: path.to_owned(),
+                entry,
+            });
+        }
+        probe(path).map_err(failed)?;
+        Ok(dir)
+    }
+
+    /// Leaves the directory as it is.
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for ImageDir {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if let Err(error) = self.clear() {
+            tracing::warn!(
+                "cannot remove what is left of checkpoint {}: {error}",
+                self.path.display()
+            );
+        }
+    }
+}
+
+impl ImageDir {
+    fn clear(&self) -> io::Result<()> {
+        if self.made {
+            return fs::remove_dir_all(&self.path);
+        }
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An empty work directory for one call of CRIU: the one that was asked for, which may hold other
+/// things, or one of our own in the bundle, which loses those of the call before.
+pub(super) fn work_dir(asked: Option<&Path>, own: &Path) -> Result<PathBuf> {
+    let path = asked.unwrap_or(own);
+    let failed = |source| Error::WorkDirectory {
+        work: path.to_owned(),
+        source,
+    };
+    if asked.is_none() {
+        match fs::remove_dir_all(own) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    make(path).map_err(failed)?;
+    Ok(path.to_owned())
+}
+
+/// Makes a directory with its parents; false if it was there.
+fn make(path: &Path) -> io::Result<bool> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(PRIVATE)
+        .create(path)?;
+    Ok(true)
+}
+
+/// Fails where a file cannot be made: a read-only file system, for instance, which CRIU would
+/// tell only after it has frozen the container.
+fn probe(path: &Path) -> io::Result<()> {
+    let probe = path.join(".stasis-probe");
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&probe)?;
+    fs::remove_file(probe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_holds_something_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("precious"), "x").unwrap();
+        let error = ImageDir::claim(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("precious"), "{error}");
+        assert_eq!(
+            fs::read_to_string(dir.path().join("precious")).unwrap(),
+            "x"
+        );
+    }
+
+    #[test]
+    fn a_failed_checkpoint_leaves_the_directory_as_it_was_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (found, made) = (dir.path().join("found"), dir.path().join("new/deep"));
+        fs::create_dir(&found).unwrap();
+        for path in [&found, &made] {
+            let image = ImageDir::claim(path).unwrap();
+            fs::write(path.join("pages-1.img"), "half").unwrap();
+            drop(image);
+        }
+        assert_eq!(fs::read_dir(&found).unwrap().count(), 0);
+        assert!(!made.exists());
+    }
+
+    #[test]
+    fn a_sealed_image_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let image = ImageDir::claim(&path).unwrap();
+        fs::write(path.join("stasis.json"), "{}").unwrap();
+        image.keep();
+        assert!(path.join("stasis.json").exists());
+    }
+
+    #[test]
+    fn an_image_path_that_is_a_file_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "x").unwrap();
+        let error = ImageDir::claim(&path).unwrap_err();
+        assert!(error.to_string().contains("file"), "{error}");
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn our_own_work_directory_loses_the_log_of_the_call_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("criu-dump");
+        work_dir(None, &own).unwrap();
+        fs::write(own.join("dump.log"), "old").unwrap();
+        work_dir(None, &own).unwrap();
+        assert!(!own.join("dump.log").exists());
+    }
+}

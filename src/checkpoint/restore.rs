@@ -1,0 +1,45 @@
+//! Create with a checkpoint: the image is checked here, so that its faults are told before there
+//! is a task, and the options it was dumped with are read back. The restore itself is the Start.
+
+use std::{path::Path, sync::Arc};
+
+use containerd_shim_protos::api::CreateTaskRequest;
+use stasis_engine::{Engine, manifest};
+use stasis_proc::RestoreConfig;
+
+use super::{Error, Result, image_dir::work_dir};
+use crate::config::Config;
+
+/// The work directory of a restore in the bundle, where the configuration names none.
+const WORK_DIR: &str = "criu-restore";
+
+/// What the Start of a container has to restore; `None` if its Create names no checkpoint.
+///
+/// # Errors
+/// If the image is not whole, or not one that this engine can restore.
+pub async fn plan(
+    request: &CreateTaskRequest,
+    config: &Config,
+    engine: &Arc<dyn Engine>,
+    bundle: &Path,
+) -> Result<Option<RestoreConfig>> {
+    if !request.parent_checkpoint.is_empty() {
+        return Err(Error::ParentCheckpoint {
+            parent: request.parent_checkpoint.clone(),
+        });
+    }
+    let asked = (!request.checkpoint.is_empty()).then(|| request.checkpoint.as_str().into());
+    let Some(image) = asked.or_else(|| config.criu_image_path.clone()) else {
+        return Ok(None);
+    };
+    let manifest = manifest::verify(&image, engine).await?;
+    // An image that another tool made says nothing of its options.
+    let options = manifest.map_or_else(|| config.checkpoint.clone(), |manifest| manifest.options);
+    engine.check_options(&options)?;
+    let work = work_dir(config.criu_work_path.as_deref(), &bundle.join(WORK_DIR))?;
+    Ok(Some(RestoreConfig {
+        image,
+        work,
+        options,
+    }))
+}

@@ -1,0 +1,66 @@
+//! Delete: an exec, or the container with all that is left of it.
+
+use containerd_shim_protos::{
+    api::DeleteResponse, events::task::TaskDelete, protobuf::MessageField,
+};
+use stasis_proc::Exit;
+
+use super::{Result, Shared, lock, pid_number, timestamp};
+use crate::mounts;
+
+impl Shared {
+    /// Deletes an exec.
+    ///
+    /// # Errors
+    /// If it is unknown or still runs.
+    pub async fn delete_exec(&self, id: &str) -> Result<DeleteResponse> {
+        let exec = self.exec_process(id)?;
+        let exit = exec.delete().await?;
+        let response = response(pid_number(exec.pid()), &exit);
+        // The exit may still be on its way through the actor.
+        if exec.pid().is_some() {
+            self.announce_exit(&exit);
+        }
+        lock(&self.execs).remove(id);
+        lock(&self.order).forget(id);
+        Ok(response)
+    }
+
+    /// Deletes the container: what the runtime keeps of it, its streams, its mounts. The exit is
+    /// announced before the deletion.
+    ///
+    /// # Errors
+    /// If it still runs, or something of it cannot be removed.
+    pub async fn delete(&self) -> Result<DeleteResponse> {
+        let exit = self.init.delete().await?;
+        mounts::unmount(&self.rootfs())?;
+        let pid = pid_number(self.init.pid());
+        if pid != 0 {
+            self.announce_exit(&exit);
+        }
+        let free = lock(&self.order).flush();
+        self.publish_exits(free);
+        self.publisher.publish(&TaskDelete {
+            container_id: self.id.clone(),
+            pid,
+            exit_status: exit.status,
+            exited_at: MessageField::some(timestamp(exit.timestamp)),
+            ..TaskDelete::default()
+        });
+        Ok(response(pid, &exit))
+    }
+
+    /// Where the root file system is mounted.
+    pub(super) fn rootfs(&self) -> std::path::PathBuf {
+        self.bundle.join("rootfs")
+    }
+}
+
+fn response(pid: u32, exit: &Exit) -> DeleteResponse {
+    DeleteResponse {
+        pid,
+        exit_status: exit.status,
+        exited_at: MessageField::some(timestamp(exit.timestamp)),
+        ..DeleteResponse::default()
+    }
+}
