@@ -9,6 +9,8 @@
 //! retries in tasks of their own, so that order is lost, and its `publish` waits when the queue
 //! is full. Which event has which topic is taken from there.
 
+mod sender;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -20,13 +22,13 @@ use containerd_shim::{
     event::Event,
     protos::{
         protobuf::{self, MessageDyn, well_known_types::any::Any},
-        shim::{event::Envelope, events::ForwardRequest},
-        shim_async::{Client, EventsClient},
-        ttrpc::{self, asynchronous::transport::Socket, context::with_duration, proto::Code},
+        shim::event::Envelope,
     },
 };
-use tokio::{net::UnixStream, sync::Notify, time::Instant};
-use tracing::{debug, warn};
+use tokio::{sync::Notify, time::Instant};
+use tracing::warn;
+
+use self::sender::Sender;
 
 /// How many events wait at most. Fifty containers that start and end at once make some hundred.
 const QUEUE: usize = 1024;
@@ -34,13 +36,6 @@ const QUEUE: usize = 1024;
 /// After this an event is old news: containerd, back for longer than this, has asked for the
 /// state of its tasks itself.
 const KEEP: Duration = Duration::from_secs(60);
-
-/// How long containerd may take for one event; its own publisher waits as long.
-const FORWARD: Duration = Duration::from_secs(5);
-
-/// The first and the longest pause before the head of the queue is tried again.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Sends events to containerd, in order. Clones share one queue.
 #[derive(Clone)]
@@ -88,10 +83,7 @@ impl Publisher {
     pub fn spawn(address: Option<&str>, namespace: &str) -> Self {
         let queue = address.map(|address| {
             let queue = Arc::new(Queue::default());
-            let sender = Sender {
-                path: socket_path(address),
-                client: None,
-            };
+            let sender = Sender::new(address);
             tokio::spawn(sender.run(Arc::clone(&queue)));
             queue
         });
@@ -135,14 +127,6 @@ fn any(message: &dyn MessageDyn) -> protobuf::Result<Any> {
         value: message.write_to_bytes_dyn()?,
         ..Any::default()
     })
-}
-
-/// containerd gives a path, with or without the scheme.
-fn socket_path(address: &str) -> String {
-    address
-        .strip_prefix("unix://")
-        .unwrap_or(address)
-        .to_owned()
 }
 
 impl Queue {
@@ -206,105 +190,6 @@ impl Queue {
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// Why an event was not taken.
-enum Failure {
-    /// Later it may be: containerd is not there, or busy.
-    Retry(ttrpc::Error),
-    /// Never: containerd has looked at it and refused.
-    Refused(ttrpc::Error),
-}
-
-struct Sender {
-    path: String,
-    client: Option<EventsClient>,
-}
-
-impl Sender {
-    async fn run(mut self, queue: Arc<Queue>) {
-        loop {
-            let pending = queue.pop().await;
-            self.deliver(pending).await;
-            queue.done();
-        }
-    }
-
-    /// Sends one event, again and again until it is old. The events behind it wait.
-    async fn deliver(&mut self, pending: Pending) {
-        let request = ForwardRequest {
-            envelope: Some(pending.envelope).into(),
-            ..ForwardRequest::default()
-        };
-        let topic = &request.envelope.topic;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let error = match self.forward(&request).await {
-                Ok(()) => return,
-                Err(Failure::Refused(error)) => {
-                    warn!(topic, %error, "containerd refused an event");
-                    return;
-                }
-                Err(Failure::Retry(error)) => error,
-            };
-            if Instant::now() + pause >= pending.give_up {
-                warn!(topic, %error, "an event was given up: containerd did not take it");
-                return;
-            }
-            debug!(topic, %error, "an event was not taken and is sent again");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    async fn forward(&mut self, request: &ForwardRequest) -> Result<(), Failure> {
-        let kept = self.client.take();
-        let was_kept = kept.is_some();
-        match self.forward_by(kept, request).await {
-            // containerd has gone and may be back: its old connection tells nothing about that.
-            Err(Failure::Retry(_)) if was_kept => self.forward_by(None, request).await,
-            result => result,
-        }
-    }
-
-    /// Sends through `client` or a new connection, which is kept if it works.
-    async fn forward_by(
-        &mut self,
-        client: Option<EventsClient>,
-        request: &ForwardRequest,
-    ) -> Result<(), Failure> {
-        let client = match client {
-            Some(client) => client,
-            None => self.connect().await.map_err(Failure::Retry)?,
-        };
-        match client.forward(with_duration(FORWARD), request).await {
-            Ok(_) => {
-                self.client = Some(client);
-                Ok(())
-            }
-            Err(ttrpc::Error::RpcStatus(status)) if is_final(status.code()) => {
-                self.client = Some(client);
-                Err(Failure::Refused(ttrpc::Error::RpcStatus(status)))
-            }
-            Err(error) => Err(Failure::Retry(error)),
-        }
-    }
-
-    /// Not through ttrpc's own connect, which blocks the thread while the listener's backlog is
-    /// full, as that of a containerd that hangs is.
-    async fn connect(&self) -> ttrpc::Result<EventsClient> {
-        let stream = UnixStream::connect(&self.path)
-            .await
-            .map_err(|error| ttrpc::Error::Socket(format!("{}: {error}", self.path)))?;
-        Ok(EventsClient::new(Client::new(Socket::new(stream))))
-    }
-}
-
-fn is_final(code: Code) -> bool {
-    !matches!(
-        code,
-        Code::UNAVAILABLE | Code::DEADLINE_EXCEEDED | Code::RESOURCE_EXHAUSTED
-    )
 }
 
 #[cfg(test)]

@@ -32,8 +32,6 @@ pub const LEVEL: &str = "STASIS_LOG_LEVEL";
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 /// Logs to the FIFO of `bundle` from now on, to nothing if there is none.
-///
-/// Panics are logged too: the server's standard error goes nowhere.
 pub fn init(bundle: &Path, level: LevelFilter) {
     let fifo = open_fifo(&bundle.join(FIFO))
         .ok()
@@ -45,7 +43,6 @@ pub fn init(bundle: &Path, level: LevelFilter) {
     // It fails only if a logger is set already, which is then the same one.
     if log::set_logger(logger).is_ok() {
         log::set_max_level(level);
-        std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     }
 }
 

@@ -10,10 +10,11 @@
 //! kernel would ignore or misread it. containerd-shim 0.12 has these mounts too, but to shorten
 //! an overlay's options it changes the directory of a pooled thread and leaves it so.
 
+pub mod mountinfo;
 mod options;
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
     thread,
 };
@@ -75,7 +76,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The list of mounts cannot be read.
-    #[error("cannot read /proc/thread-self/mountinfo")]
+    #[error("cannot read the list of mounts")]
     List(#[source] io::Error),
 }
 
@@ -148,9 +149,9 @@ pub fn unmount(target: &Path) -> Result<(), Error> {
     let Some(target) = resolve(target) else {
         return Ok(());
     };
-    let list = fs::read("/proc/thread-self/mountinfo").map_err(Error::List)?;
+    let list = mountinfo::read().map_err(Error::List)?;
     // The list has a mount before what is mounted on it or below it.
-    for point in mount_points(&list)
+    for point in mountinfo::mount_points(&list)
         .filter(|point| point.starts_with(&target))
         .rev()
     {
@@ -176,37 +177,6 @@ fn resolve(target: &Path) -> Option<PathBuf> {
     let absolute = std::path::absolute(target).ok()?;
     let parent = absolute.parent()?.canonicalize().ok()?;
     Some(parent.join(absolute.file_name()?))
-}
-
-/// Where the hierarchies of cgroup v1 and v2 are mounted, by a mountinfo document.
-pub fn cgroup_mounts(mountinfo: &[u8]) -> impl Iterator<Item = PathBuf> {
-    entries(mountinfo)
-        .filter(|entry| matches!(entry.kind, b"cgroup" | b"cgroup2"))
-        .map(|entry| options::unescape(entry.point))
-}
-
-/// The mount points of a mountinfo document, in its order.
-fn mount_points(mountinfo: &[u8]) -> impl DoubleEndedIterator<Item = PathBuf> {
-    entries(mountinfo).map(|entry| options::unescape(entry.point))
-}
-
-/// A line of mountinfo (proc_pid_mountinfo(5)), as far as we care.
-struct Entry<'a> {
-    point: &'a [u8],
-    kind: &'a [u8],
-}
-
-fn entries(mountinfo: &[u8]) -> impl DoubleEndedIterator<Item = Entry<'_>> {
-    mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let point = fields.nth(4)?;
-        // Behind the mount options come any number of optional fields, and a dash ends them.
-        fields.find(|field| *field == b"-")?;
-        Some(Entry {
-            point,
-            kind: fields.next()?,
-        })
-    })
 }
 
 /// One mount, as it will be made.

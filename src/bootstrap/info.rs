@@ -108,13 +108,16 @@ fn ask(config: &Config) -> Result<Option<Any>, Box<dyn std::error::Error>> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let features = runtime.block_on(timeout(RUNTIME, async {
-        // No container is looked at, so any namespace and bundle will do.
-        let engine = config
-            .connect("", Path::new("."), Children::default())
-            .await?;
-        engine.features().await
-    }));
+    let features = runtime.block_on(async {
+        let asked = async {
+            // No container is looked at, so any namespace and bundle will do.
+            let engine = config
+                .connect("", Path::new("."), Children::default())
+                .await?;
+            engine.features().await
+        };
+        timeout(RUNTIME, asked).await
+    });
     let Some(features) = features?? else {
         return Ok(None);
     };

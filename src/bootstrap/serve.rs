@@ -13,15 +13,14 @@
 //! the Shutdown call and the events leave, each with a deadline. Clients that keep their
 //! connections open do not hold the process.
 
+mod accept;
+
 use std::{
     collections::HashMap,
-    future::Future,
     io,
-    os::{fd::OwnedFd, unix::net::UnixListener as StdListener},
+    os::{fd::OwnedFd, unix::net::UnixListener},
     path::{Path, PathBuf},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -35,19 +34,16 @@ use containerd_shim::{
         },
     },
 };
-use futures_core::Stream;
 use tokio::{
-    net::{UnixListener, UnixStream},
     runtime,
     signal::unix::{SignalKind, signal},
-    time::{Sleep, sleep, timeout},
+    time::timeout,
 };
 use tracing::{debug, error, info, warn};
 
+use self::accept::Accept;
 use super::{
-    InvokedAs, Shutdown,
-    connection::{Connection, Shared},
-    socket, unknown_service,
+    InvokedAs, Shutdown, connection::Shared, socket, stdin::TTRPC_ADDRESS, unknown_service,
 };
 use crate::{events::Publisher, logging};
 
@@ -64,9 +60,6 @@ const BLOCKING_THREADS: usize = 4;
 /// there is to do that makes less than the 5 s that clients wait for a shim to end.
 const REPLY: Duration = Duration::from_secs(1);
 const EVENTS: Duration = Duration::from_secs(3);
-
-/// How long no connection is accepted after that failed, as it does without free descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why the server cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +123,8 @@ where
         .map_err(|errno| Error::set_up("become a subreaper")(errno.into()))?;
     let bundle = std::env::current_dir().map_err(Error::set_up("find the working directory"))?;
     logging::init(&bundle, logging::level_of_server(flags.debug));
+    // Nobody reads our standard error.
+    std::panic::set_hook(Box::new(|panic| error!("{panic}")));
     let result = run(flags, invoked_as, make);
     if let Err(error) = &result {
         error!(
@@ -152,7 +147,7 @@ where
         .build()
         .map_err(Error::set_up("start the runtime"))?;
     let result = runtime.block_on(async {
-        let ttrpc_address = std::env::var("TTRPC_ADDRESS")
+        let ttrpc_address = std::env::var(TTRPC_ADDRESS)
             .ok()
             .filter(|address| !address.is_empty());
         let environment = Environment {
@@ -171,7 +166,7 @@ where
 }
 
 async fn until_shutdown(
-    listener: StdListener,
+    listener: UnixListener,
     task: Arc<dyn Task + Send + Sync>,
     publisher: &Publisher,
     shutdown: &Shutdown,
@@ -216,7 +211,7 @@ fn task_services(task: &Arc<dyn Task + Send + Sync>) -> HashMap<String, Service>
     services
 }
 
-fn listener(flags: &Flags) -> Result<StdListener, Error> {
+fn listener(flags: &Flags) -> Result<UnixListener, Error> {
     if !flags.socket.is_empty() {
         return match socket::bind(&flags.socket)? {
             socket::Socket::Bound(listener) => Ok(listener),
@@ -231,7 +226,7 @@ fn listener(flags: &Flags) -> Result<StdListener, Error> {
 }
 
 /// Takes the listener from the standard input, which is then `/dev/null`.
-fn take_stdin() -> io::Result<Option<StdListener>> {
+fn take_stdin() -> io::Result<Option<UnixListener>> {
     let stdin = rustix::stdio::stdin();
     if !rustix::net::sockopt::socket_acceptconn(stdin).unwrap_or(false) {
         return Ok(None);
@@ -252,69 +247,6 @@ fn end_on_signals(shutdown: Shutdown) -> io::Result<()> {
         shutdown.trigger();
     });
     Ok(())
-}
-
-/// The connections of clients that run as our own user, until the shim is to end. Then the
-/// listener is closed.
-struct Accept {
-    listener: Option<UnixListener>,
-    shared: Arc<Shared>,
-    shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Accepting failed, and is tried again after this.
-    pause: Option<Pin<Box<Sleep>>>,
-}
-
-impl Accept {
-    fn new(listener: StdListener, shared: Arc<Shared>, shutdown: Shutdown) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let listener = Some(UnixListener::from_std(listener)?);
-        let shutdown = Box::pin(async move { shutdown.triggered().await });
-        Ok(Self {
-            listener,
-            shared,
-            shutdown,
-            pause: None,
-        })
-    }
-}
-
-impl Stream for Accept {
-    type Item = io::Result<Connection<UnixStream>>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if this.listener.is_some() && this.shutdown.as_mut().poll(cx).is_ready() {
-            this.listener = None;
-        }
-        loop {
-            let Some(listener) = &this.listener else {
-                return Poll::Ready(None);
-            };
-            if let Some(pause) = &mut this.pause {
-                ready!(pause.as_mut().poll(cx));
-                this.pause = None;
-            }
-            match ready!(listener.poll_accept(cx)) {
-                Ok((stream, _)) if is_same_user(&stream) => {
-                    return Poll::Ready(Some(Ok(Connection::new(
-                        stream,
-                        Arc::clone(&this.shared),
-                    ))));
-                }
-                Ok(_) => warn!("refused a client that runs as another user"),
-                Err(error) => {
-                    this.pause = Some(Box::pin(sleep(ACCEPT_PAUSE)));
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
-        }
-    }
-}
-
-fn is_same_user(stream: &UnixStream) -> bool {
-    stream
-        .peer_cred()
-        .is_ok_and(|peer| peer.uid() == rustix::process::geteuid().as_raw())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use crate::mounts;
+use crate::mounts::mountinfo;
 
 /// Why the shim is not in its cgroup.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The hierarchies cannot be found.
-    #[error("cannot read /proc/self/mountinfo to join shim_cgroup")]
+    #[error("cannot read the list of mounts to join shim_cgroup")]
     Mounts(#[source] io::Error),
 }
 
@@ -43,8 +43,8 @@ pub enum Error {
 /// # Errors
 /// If none has it, or one refuses.
 pub fn join(path: &str) -> Result<(), Error> {
-    let mountinfo = fs::read("/proc/self/mountinfo").map_err(Error::Mounts)?;
-    join_below(mounts::cgroup_mounts(&mountinfo), path)
+    let list = mountinfo::read().map_err(Error::Mounts)?;
+    join_below(mountinfo::cgroup_mounts(&list), path)
 }
 
 fn join_below(hierarchies: impl Iterator<Item = PathBuf>, path: &str) -> Result<(), Error> {

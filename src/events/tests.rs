@@ -7,15 +7,18 @@ use containerd_shim::protos::{
     api::Empty,
     events::task::{TaskExit, TaskStart},
     protobuf::Message,
+    shim::events::ForwardRequest,
     shim_async::{Events, create_events},
     ttrpc::{
+        self,
         asynchronous::{Server, TtrpcContext, transport::Listener},
         error::get_rpc_status,
+        proto::Code,
     },
 };
 use tokio::sync::mpsc;
 
-use super::*;
+use super::{sender::LONGEST_PAUSE, *};
 
 /// What stands for containerd: it passes on every event that it takes.
 struct Containerd {

@@ -1,10 +1,6 @@
 //! fstab-style mount options, as the flags and the data of mount(2).
 
-use std::{
-    ffi::OsString,
-    os::unix::ffi::OsStringExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
 
@@ -138,28 +134,4 @@ fn common_directory(paths: &[&Path]) -> Option<PathBuf> {
         })
         .filter(|common| common.is_absolute() && common.parent().is_some())
         .map(Path::to_owned)
-}
-
-/// Undoes the escapes of mountinfo: space, tab, newline and backslash stand there in octal.
-pub(super) fn unescape(field: &[u8]) -> PathBuf {
-    let mut path = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, after)) = rest.split_first() {
-        match (first, octal(after)) {
-            (b'\\', Some(byte)) => {
-                path.push(byte);
-                rest = &after[3..];
-            }
-            _ => {
-                path.push(*first);
-                rest = after;
-            }
-        }
-    }
-    OsString::from_vec(path).into()
-}
-
-fn octal(digits: &[u8]) -> Option<u8> {
-    let digits = digits.get(..3)?;
-    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
 }

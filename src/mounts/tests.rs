@@ -1,6 +1,11 @@
 //! Tests of [`super`]. Those that mount need root; each has a mount namespace of its own.
 
-use super::*;
+use std::fs;
+
+use super::{
+    mountinfo::{cgroup_mounts, mount_points},
+    *,
+};
 
 fn a_mount(kind: &str, source: &str, options: &[&str]) -> Mount {
     Mount {
@@ -177,7 +182,7 @@ fn stage() -> tempfile::TempDir {
 }
 
 fn mounted_below(dir: &Path) -> usize {
-    let list = fs::read("/proc/thread-self/mountinfo").unwrap();
+    let list = mountinfo::read().unwrap();
     mount_points(&list)
         .filter(|point| point != dir && point.starts_with(dir))
         .count()

@@ -11,7 +11,7 @@ use containerd_shim::protos::{
         proto::{Code, Request, Status},
     },
 };
-use tokio::task::JoinHandle;
+use tokio::{net::UnixStream, task::JoinHandle};
 
 use super::*;
 
