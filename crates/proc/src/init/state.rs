@@ -19,6 +19,9 @@
 //! asks nobody: it stops the container whatever is in progress, and no commit but a deletion's
 //! undoes that.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::RestoreConfig;

@@ -338,15 +338,16 @@ async fn output_is_whole_when_a_delete_returns() {
         stderr: stderr.clone(),
         ..StdioPaths::default()
     };
+    let (out, err) = (reader(&stdout), reader(&stderr));
+    fixture
+        .init
+        .create(CreateConfig {
+            stdio: paths.clone(),
+            restore: None,
+        })
+        .await
+        .unwrap();
     let life = async {
-        fixture
-            .init
-            .create(CreateConfig {
-                stdio: paths.clone(),
-                restore: None,
-            })
-            .await
-            .unwrap();
         fixture.init.start().await.unwrap();
         fixture.init.wait().await;
         fixture.init.delete().await.unwrap()
@@ -622,7 +623,7 @@ async fn an_exec_that_is_being_started_holds_up_a_checkpoint_but_no_other_exec()
         gate.add_permits(2);
     };
     let (one, two, ()) = tokio::join!(one.start(), two.start(), meanwhile);
-    (one.unwrap(), two.unwrap());
+    assert_ne!(one.unwrap(), two.unwrap());
     drop(fixture.init.begin_checkpoint().unwrap());
     fixture.die().await;
 }

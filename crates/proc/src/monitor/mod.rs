@@ -20,6 +20,9 @@
 mod process;
 mod sweep;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     io,

@@ -105,7 +105,11 @@ impl Process {
 
 /// Opens a pidfd.
 pub(super) fn open(pid: Pid) -> io::Result<OwnedFd> {
-    let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(Errno::SRCH)?;
+    // 0 and negative numbers are no process, and rustix wants none of them.
+    let pid = Some(pid.as_raw())
+        .filter(|&pid| pid > 0)
+        .and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or(Errno::SRCH)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 

@@ -56,6 +56,7 @@ impl Pump {
         }
     }
 
+    /// Moves everything by splice.
     async fn splice(&self) -> Result<(), Errno> {
         loop {
             let mut from = self.from.readable().await.map_err(|error| errno(&error))?;
@@ -98,7 +99,8 @@ impl Pump {
         Ok((!fds[0].revents().is_empty(), !fds[1].revents().is_empty()))
     }
 
-    async fn copy(&self) -> Result<(), Errno> {
+    /// Moves everything through a buffer.
+    pub(super) async fn copy(&self) -> Result<(), Errno> {
         let mut buffer = vec![0; COPY_SIZE];
         loop {
             let read = |fd: &Arc<OwnedFd>| Ok(read(fd, &mut buffer[..])?);

@@ -1,0 +1,163 @@
+//! Descriptors are counted for the whole process, so this test is alone in its binary.
+
+#![allow(
+    clippy::tests_outside_test_module,
+    reason = "an integration test is a test module"
+)]
+
+#[path = "../src/fake.rs"]
+#[allow(dead_code, reason = "one test needs only some of it")]
+mod fake;
+
+use std::{fs, path::Path, sync::Arc};
+
+use fake::FakeEngine;
+use nix::{sys::stat::Mode, unistd::mkfifo};
+use serde_json::json;
+use stasis_engine::{Checkpoint, CheckpointOptions, Children};
+use stasis_proc::{
+    CreateConfig, ExecConfig, Init, InitConfig, ProcessMonitor, RestoreConfig, StdioPaths,
+};
+use tokio::sync::mpsc::unbounded_channel;
+
+fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn fifo(dir: &Path, name: &str) -> String {
+    let path = dir.join(name);
+    mkfifo(&path, Mode::S_IRWXU).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// All the streams, each in a FIFO of its own.
+fn streams(dir: &Path, name: &str) -> StdioPaths {
+    StdioPaths {
+        stdin: fifo(dir, &format!("{name}-in")),
+        stdout: fifo(dir, &format!("{name}-out")),
+        stderr: fifo(dir, &format!("{name}-err")),
+        terminal: false,
+    }
+}
+
+fn container(dir: &Path, engine: &Arc<FakeEngine>) -> Arc<Init> {
+    // Nobody takes the exits: that must cost nothing.
+    let (exits, _) = unbounded_channel();
+    Init::new(InitConfig {
+        id: "c".to_owned(),
+        bundle: dir.to_owned(),
+        work_dir: dir.to_owned(),
+        engine: Arc::clone(engine) as _,
+        monitor: ProcessMonitor::new(Children::default()),
+        exits,
+        io_uid: 0,
+        io_gid: 0,
+        sandbox: true,
+        user_log: None,
+        kill_all_on_exit: false,
+    })
+}
+
+/// A life with everything in it, from a create to a delete.
+async fn live() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("init.sh"), "cat; echo done").unwrap();
+    let engine = FakeEngine::new();
+    let init = container(dir, &engine);
+
+    engine.fail("create");
+    let create = || CreateConfig {
+        stdio: streams_of(dir),
+        restore: None,
+    };
+    assert!(init.create(create()).await.is_err());
+    engine.mend("create");
+    init.create(create()).await.unwrap();
+    init.start().await.unwrap();
+
+    for (name, fails) in [("good", false), ("bad", true)] {
+        let process = json!({"args": ["sh", "-c", "echo e"]});
+        let stdio = streams(dir, name);
+        let exec = init
+            .exec(ExecConfig {
+                id: name.to_owned(),
+                stdio,
+                process,
+            })
+            .unwrap();
+        if fails {
+            engine.fail("exec");
+        }
+        assert_eq!(exec.start().await.is_err(), fails);
+        exec.wait().await;
+        exec.delete().await.unwrap();
+    }
+
+    let checkpointing = init.begin_checkpoint().unwrap();
+    let request = Checkpoint {
+        image: dir.to_owned(),
+        work: dir.to_owned(),
+        bundle: dir.to_owned(),
+        options: CheckpointOptions::default(),
+        end_by_criu: false,
+    };
+    checkpointing.freeze().await.unwrap();
+    checkpointing.capture(&request).await.unwrap();
+    checkpointing.end().await.unwrap();
+    init.delete().await.unwrap();
+}
+
+fn streams_of(dir: &Path) -> StdioPaths {
+    let name = if dir.join("one-in").exists() {
+        "two"
+    } else {
+        "one"
+    };
+    streams(dir, name)
+}
+
+/// A restore that fails, and one that works.
+async fn restore(fails: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("init.sh"), "echo restored").unwrap();
+    let engine = FakeEngine::new();
+    if fails {
+        engine.fail("restore");
+    }
+    let init = container(dir, &engine);
+    let options = CheckpointOptions::default();
+    let restore = Some(RestoreConfig {
+        image: dir.to_owned(),
+        work: dir.to_owned(),
+        options,
+    });
+    init.create(CreateConfig {
+        stdio: streams(dir, "c"),
+        restore,
+    })
+    .await
+    .unwrap();
+    assert_eq!(init.start().await.is_err(), fails);
+    init.wait().await;
+    init.delete().await.unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn whatever_becomes_of_a_container_no_descriptor_is_left() {
+    let all = async || {
+        live().await;
+        restore(false).await;
+        restore(true).await;
+        // Tasks that were told to end do so when they are next run.
+        tokio::task::yield_now().await;
+    };
+    // The first life opens what the runtime keeps for itself.
+    all().await;
+    let before = open_descriptors();
+    for _ in 0..20 {
+        all().await;
+    }
+    assert_eq!(open_descriptors(), before);
+}
