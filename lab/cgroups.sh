@@ -64,13 +64,14 @@ make_cgroups() {
   [[ -s $2 ]] || die "no cgroup hierarchy is mounted on this host: mount -t cgroup2 cgroup2 /sys/fs/cgroup"
 }
 
-# Enables in a version 2 directory what its children are to have. Only what is
-# missing is written: on most hosts systemd has done it all.
+# Enables in a version 2 directory what its children are to have, no more. Only
+# what is missing is written: on most hosts systemd has done it all.
 pass_controllers_on() {
-  local controller enabled
+  local controller enabled there
   enabled=" $(<"$1/cgroup.subtree_control") "
-  for controller in $(<"$1/cgroup.controllers"); do
-    [[ $enabled == *" $controller "* ]] && continue
+  there=" $(<"$1/cgroup.controllers") "
+  for controller in cpu cpuset io memory pids; do
+    if [[ $enabled == *" $controller "* || $there != *" $controller "* ]]; then continue; fi
     # A controller that somebody else holds is one less in the lab, no more.
     echo "+$controller" 2>/dev/null >"$1/cgroup.subtree_control" || true
   done
