@@ -53,4 +53,11 @@ impl Init {
                 after: EXIT_LIMIT,
             })
     }
+
+    /// Removes what the runtime may have left of a container that could not be made.
+    pub(super) async fn delete_from_engine(&self) {
+        if let Err(error) = self.config.engine.delete(self.id(), true).await {
+            tracing::warn!(id = self.id(), %error, "cannot remove what is left in the runtime");
+        }
+    }
 }

@@ -8,12 +8,15 @@
 //! fails leaves the state as it was, but for a restore, which leaves a stopped container.
 
 mod checkpoint;
+mod config;
 mod create;
 mod delete;
+mod exit;
 mod kill;
 mod pause;
 mod start;
 mod state;
+mod verb;
 
 #[cfg(test)]
 mod tests;
@@ -24,68 +27,25 @@ use std::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
 };
 
 use nix::unistd::Pid;
-use stasis_engine::{CheckpointOptions, Engine, Signal, Target};
+use stasis_engine::Engine;
 
-pub use self::checkpoint::Checkpointing;
-use self::state::{Lifecycle, State, Verb};
+pub use self::{
+    checkpoint::Checkpointing,
+    config::{CreateConfig, InitConfig, RestoreConfig},
+};
 pub(crate) use self::{delete::DRAIN_LIMIT, state::Permit};
+use self::{
+    state::{Lifecycle, State},
+    verb::Verb,
+};
 use crate::{
-    Error, Exec, ExecConfig, Exit, ExitSender, Process, ProcessMonitor, Result, StdioPaths,
+    Error, Exec, ExecConfig, ExitSender, ProcessMonitor, Result, StdioPaths,
     stdio::{Owner, Streams},
     sync::lock,
 };
-
-/// What a container's init process is made of, for as long as it lives.
-#[derive(Debug)]
-pub struct InitConfig {
-    /// The container's id.
-    pub id: String,
-    /// Its OCI bundle.
-    pub bundle: PathBuf,
-    /// Where files of this container go that are none of the bundle's.
-    pub work_dir: PathBuf,
-    /// The runtime.
-    pub engine: Arc<dyn Engine>,
-    /// Who reaps its processes.
-    pub monitor: Arc<ProcessMonitor>,
-    /// Where the ends of init and of exec processes are sent.
-    pub exits: ExitSender,
-    /// The user that owns the container's ends of its streams.
-    pub io_uid: u32,
-    /// Their group.
-    pub io_gid: u32,
-    /// Whether this is the sandbox of a pod, or a container of its own.
-    pub sandbox: bool,
-    /// Where runsc writes what it has to say to the container's user.
-    pub user_log: Option<PathBuf>,
-    /// Whether the container's other processes survive its init unless they are killed: it has
-    /// no PID namespace of its own.
-    pub kill_all_on_exit: bool,
-}
-
-/// What [`Init::create`] needs.
-#[derive(Debug, Default)]
-pub struct CreateConfig {
-    /// The streams of the init process.
-    pub stdio: StdioPaths,
-    /// Makes the start a restore.
-    pub restore: Option<RestoreConfig>,
-}
-
-/// What a restore needs.
-#[derive(Debug, Clone)]
-pub struct RestoreConfig {
-    /// The directory of the checkpoint image.
-    pub image: PathBuf,
-    /// Where CRIU's log goes. It exists.
-    pub work: PathBuf,
-    /// The options that the image was made with.
-    pub options: CheckpointOptions,
-}
 
 /// The state of a process, as a client is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,11 +101,6 @@ impl Init {
         Exec::new(Arc::clone(self), config, number)
     }
 
-    /// Waits for the end of the container; any number may wait, before and after it.
-    pub async fn wait(&self) -> Exit {
-        self.life.ended().await
-    }
-
     /// The pids of its processes as its engine counts them: none if nothing of it runs.
     ///
     /// # Errors
@@ -174,29 +129,6 @@ impl Init {
     #[must_use]
     pub fn pid(&self) -> Option<Pid> {
         self.pid.get().copied()
-    }
-
-    /// How it ended, if it has.
-    #[must_use]
-    pub fn exit_status(&self) -> Option<u32> {
-        self.life.exit().map(|exit| exit.status)
-    }
-
-    /// When it ended, if it has.
-    #[must_use]
-    pub fn exited_at(&self) -> Option<SystemTime> {
-        self.life.exit().map(|exit| exit.timestamp)
-    }
-
-    /// Records an end that was seen by other means than the process. The first record counts, and
-    /// is the one that is sent.
-    pub fn set_exited(&self, exit: Exit) {
-        if let Some(streams) = self.streams() {
-            streams.process_ended();
-        }
-        if self.life.stop(exit.clone()) && self.config.exits.send(exit).is_err() {
-            tracing::debug!(id = self.id(), "nobody takes exits any more");
-        }
     }
 
     /// The paths of its streams, as they were given.
@@ -310,42 +242,6 @@ impl Init {
     /// Removes the files that were made for it in the bundle.
     fn remove_files(&self) {
         remove_file(&self.pid_file());
-    }
-
-    /// Tells of the end of `process` when it comes. Called once its state is committed.
-    fn watch(self: &Arc<Self>, process: Process) {
-        let _ = self.pid.set(process.pid());
-        let init = Arc::clone(self);
-        tokio::spawn(async move {
-            let exit = process.wait().await;
-            // Before the exit is told, so that it tells the end of the whole container.
-            if init.config.kill_all_on_exit {
-                init.kill_rest(process.pid()).await;
-            }
-            init.set_exited(Exit::of(init.id(), exit));
-        });
-    }
-
-    /// Removes what the runtime may have left of a container that could not be made.
-    async fn delete_from_engine(&self) {
-        if let Err(error) = self.config.engine.delete(self.id(), true).await {
-            tracing::warn!(id = self.id(), %error, "cannot remove what is left in the runtime");
-        }
-    }
-
-    /// Kills what has survived init.
-    async fn kill_rest(&self, init: Pid) {
-        match self
-            .config
-            .engine
-            .kill(self.id(), Signal::KILL, Target::All(init))
-            .await
-        {
-            Ok(()) | Err(stasis_engine::Error::NoSuchProcess { .. }) => {}
-            Err(error) => {
-                tracing::warn!(id = self.id(), %error, "cannot kill what has survived init");
-            }
-        }
     }
 }
 

@@ -24,7 +24,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::RestoreConfig;
+use super::{RestoreConfig, verb::Verb};
 use crate::{
     Error, Exit, Process, Result,
     sync::{Told, lock},
@@ -118,52 +118,6 @@ impl State {
             state: self.name(),
             what: "container",
             advice,
-        }
-    }
-}
-
-/// What can be asked of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verb {
-    Create,
-    Start,
-    Restore,
-    Exec,
-    Pause,
-    Resume,
-    Checkpoint,
-    Kill,
-    Delete,
-}
-
-impl Verb {
-    /// The verb, so that a noun can follow.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Start => "start",
-            Self::Restore => "restore",
-            Self::Exec => "exec in",
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Checkpoint => "checkpoint",
-            Self::Kill => "kill",
-            Self::Delete => "delete",
-        }
-    }
-
-    /// The verb as a thing that is in progress.
-    fn noun(self) -> &'static str {
-        match self {
-            Self::Create => "a create",
-            Self::Start => "a start",
-            Self::Restore => "a restore",
-            Self::Exec => "an exec",
-            Self::Pause => "a pause",
-            Self::Resume => "a resume",
-            Self::Checkpoint => "a checkpoint",
-            Self::Kill => "a kill",
-            Self::Delete => "a delete",
         }
     }
 }

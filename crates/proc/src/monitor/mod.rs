@@ -144,13 +144,12 @@ impl Birth {
     /// announced. Needs a tokio runtime.
     ///
     /// # Errors
-    /// If there is no such process, or no descriptor left.
+    /// If there is no such process, if it is no child of ours, or if no descriptor is left.
     pub fn adopt(self, pid: Pid) -> io::Result<Process> {
         let mut table = self.monitor.table();
-        match (process::open(pid), table.swept.remove(&pid)) {
-            // It was swept, and whoever has its pid by now is no child of ours.
-            (Ok(pidfd), Some(swept)) if !process::is_child(&pidfd) => Ok(swept),
+        match (process::open_child(pid), table.swept.remove(&pid)) {
             (Ok(pidfd), _) => Process::watch(&self.monitor, pid, pidfd),
+            // It was swept; whoever has its pid by now is no child of ours.
             (Err(_), Some(swept)) => Ok(swept),
             (Err(error), None) => Err(error),
         }

@@ -113,13 +113,13 @@ pub(super) fn open(pid: Pid) -> io::Result<OwnedFd> {
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// Whether the process is a child of ours and not reaped yet.
-pub(super) fn is_child(pidfd: &OwnedFd) -> bool {
+/// Opens a pidfd of a child of ours that was not reaped yet. Another's end would not be shown to
+/// us, and it may be a stranger that was given the pid of a child long gone.
+pub(super) fn open_child(pid: Pid) -> io::Result<OwnedFd> {
+    let pidfd = open(pid)?;
     let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    !matches!(
-        waitid(WaitId::PidFd(pidfd.as_fd()), peek),
-        Err(Errno::CHILD)
-    )
+    waitid(WaitId::PidFd(pidfd.as_fd()), peek)?;
+    Ok(pidfd)
 }
 
 /// The exit code that `status` shows, or 128 and the signal.

@@ -77,6 +77,13 @@ async fn what_is_not_there_cannot_be_adopted() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_stranger_cannot_be_adopted() {
+    let (_, monitor) = monitor();
+    let error = monitor.expect_birth().adopt(Pid::parent()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(10));
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_process_that_somebody_else_reaped_has_ended_without_a_status() {
     let (_, monitor) = monitor();
     let child = Command::new("sleep").arg("1000").spawn().unwrap();

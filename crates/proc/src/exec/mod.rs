@@ -5,11 +5,10 @@
 //! are numbered, since its id is the client's and may be no file name, and are removed as soon as
 //! the runtime has read them.
 
+mod files;
+mod state;
+
 use std::{
-    fs::OpenOptions,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::SystemTime,
 };
@@ -18,9 +17,10 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use stasis_engine::{Error as EngineError, ExecPids, Signal, Target};
 
+use self::{files::Files, state::State};
 use crate::{
     Error, Exit, Init, Process, Result, Status, StdioPaths,
-    init::{DRAIN_LIMIT, cannot_watch, remove_file},
+    init::{DRAIN_LIMIT, cannot_watch},
     stdio::Streams,
     sync::{Told, lock},
 };
@@ -34,46 +34,6 @@ pub struct ExecConfig {
     pub stdio: StdioPaths,
     /// An OCI process document.
     pub process: Value,
-}
-
-/// The state of an exec process.
-#[derive(Debug)]
-enum State {
-    /// Nothing was made of it yet.
-    Created,
-    /// The runtime works at it.
-    Starting,
-    /// It runs.
-    Running(ExecPids),
-    /// It has ended, or could not be started.
-    Stopped,
-    /// Nothing is left of it.
-    Deleted,
-}
-
-impl State {
-    fn refuse(&self, verb: &'static str) -> Error {
-        let (state, advice) = match self {
-            Self::Created => ("not yet started", ": start it first"),
-            Self::Starting => ("starting", ""),
-            Self::Running(_) => (
-                "running",
-                if verb == "delete" {
-                    ": kill it first"
-                } else {
-                    ""
-                },
-            ),
-            Self::Stopped => ("stopped", ""),
-            Self::Deleted => ("deleted", ""),
-        };
-        Error::WrongState {
-            verb,
-            state,
-            what: "exec process",
-            advice,
-        }
-    }
 }
 
 /// An exec process.
@@ -302,43 +262,5 @@ impl Drop for Attempt<'_> {
             }
             self.0.exit.tell(Exit::without_status(self.0.id()));
         }
-    }
-}
-
-/// The files by which the runtime and this shim speak of an exec. Removed when dropped.
-struct Files {
-    process: PathBuf,
-    pid: PathBuf,
-}
-
-impl Files {
-    /// Writes the process document. Only root may read it: it has the environment.
-    fn write(bundle: &Path, number: u64, process: &Value) -> Result<Self> {
-        let files = Self {
-            process: bundle.join(format!("exec-{number}.json")),
-            pid: bundle.join(format!("exec-{number}.pid")),
-        };
-        let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&files.process)?;
-            file.write_all(process.to_string().as_bytes())
-        };
-        match write() {
-            Ok(()) => Ok(files),
-            Err(source) => Err(Error::Write {
-                path: files.process.clone(),
-                source,
-            }),
-        }
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        remove_file(&self.process);
-        remove_file(&self.pid);
     }
 }

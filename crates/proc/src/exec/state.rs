@@ -1,0 +1,46 @@
+//! The states of an exec process.
+
+use stasis_engine::ExecPids;
+
+use crate::Error;
+
+/// The state of an exec process.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Nothing was made of it yet.
+    Created,
+    /// The runtime works at it.
+    Starting,
+    /// It runs.
+    Running(ExecPids),
+    /// It has ended, or could not be started.
+    Stopped,
+    /// Nothing is left of it.
+    Deleted,
+}
+
+impl State {
+    /// The refusal of `verb` in this state.
+    pub(super) fn refuse(&self, verb: &'static str) -> Error {
+        let (state, advice) = match self {
+            Self::Created => ("not yet started", ": start it first"),
+            Self::Starting => ("starting", ""),
+            Self::Running(_) => (
+                "running",
+                if verb == "delete" {
+                    ": kill it first"
+                } else {
+                    ""
+                },
+            ),
+            Self::Stopped => ("stopped", ""),
+            Self::Deleted => ("deleted", ""),
+        };
+        Error::WrongState {
+            verb,
+            state,
+            what: "exec process",
+            advice,
+        }
+    }
+}
