@@ -2,7 +2,8 @@
 //!
 //! The script of a container is the file `init.sh` in its bundle; a created one waits until it is
 //! started. An exec runs the script that is the last of its document's `args`. A verb can be made
-//! to fail, or held up until the test lets it go.
+//! to fail, or held up until the test lets it go. If `pid` is made to fail, the pids of containers
+//! that it gives are nobody's.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -107,11 +108,14 @@ impl FakeEngine {
             .map(|container| container.pid)
     }
 
-    fn keep(&self, id: &str, pid: Pid, go: Option<File>) {
+    /// Remembers a container, and gives the pid to tell of it.
+    fn keep(&self, id: &str, pid: Pid, go: Option<File>) -> Pid {
         self.containers
             .lock()
             .unwrap()
             .insert(id.to_owned(), Container { pid, go });
+        let lost = self.failing.lock().unwrap().contains("pid");
+        if lost { Pid::from_raw(i32::MAX) } else { pid }
     }
 }
 
@@ -184,8 +188,7 @@ impl Engine for FakeEngine {
         );
         let pid = shell(&script, request.stdio);
         std::fs::write(request.pid_file, pid.to_string()).unwrap();
-        self.keep(id, pid, Some(go));
-        Ok(pid)
+        Ok(self.keep(id, pid, Some(go)))
     }
 
     async fn start(&self, id: &str) -> Result<()> {
@@ -272,8 +275,7 @@ impl Engine for FakeEngine {
         )
         .await?;
         let pid = shell(&script(&request.bundle), request.stdio);
-        self.keep(id, pid, None);
-        Ok(pid)
+        Ok(self.keep(id, pid, None))
     }
 
     async fn end_frozen(&self, id: &str, init: Pid, _pidfd: BorrowedFd<'_>) -> Result<()> {

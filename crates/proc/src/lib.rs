@@ -1,19 +1,4 @@
-//! The process objects of a containerd shim: what runs, in which state it is, how it ended, and
-//! where its bytes go.
-//!
-//! [`Init`] is the first process of a container and stands for the container itself; [`Exec`] is
-//! one more process in it. Their verbs are those of containerd's task API, each permitted in some
-//! states only ([`Error::WrongState`] names the verb and the state). [`ProcessMonitor`] reaps:
-//! a process that is waited for is known by its pidfd, and no loop over `waitpid(-1)` steals the
-//! exits of others. Standard streams are pipes towards the container and FIFOs towards
-//! containerd; the bytes between them are spliced and never pass through this process's memory.
-//!
-//! The surface follows gVisor's Go package `pkg/shim/v1/proc`, so that who knows one finds their
-//! way in the other. What a verb does in an OCI runtime is the business of `stasis-engine`;
-//! ttrpc, events, rootfs mounts and cgroups are the shim's.
-//!
-//! Everything here wants a tokio runtime with I/O and time enabled, one thread is enough. Nothing
-//! here wakes up while nothing happens: no timer runs but inside a bounded wait.
+#![doc = include_str!("../README.md")]
 
 mod error;
 mod exec;

@@ -34,7 +34,7 @@ pub struct InitConfig {
     pub kill_all_on_exit: bool,
 }
 
-/// What [`Init::create`] needs.
+/// What [`crate::Init::create`] needs.
 #[derive(Debug, Default)]
 pub struct CreateConfig {
     /// The streams of the init process.

@@ -170,7 +170,7 @@ impl Init {
         &self.config.bundle
     }
 
-    /// The root of its file system.
+    /// The root of its file system, which the shim mounts.
     #[must_use]
     pub fn rootfs(&self) -> PathBuf {
         self.config.bundle.join("rootfs")
@@ -228,7 +228,7 @@ impl Init {
         lock(&self.streams).clone()
     }
 
-    /// Closes the streams and forgets that there were any.
+    /// Closes the streams. Their paths stay known.
     fn close_streams(&self) {
         if let Some(streams) = lock(&self.streams).as_ref() {
             streams.close();

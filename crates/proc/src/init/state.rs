@@ -192,12 +192,15 @@ impl Lifecycle {
     /// dump or to start can be killed.
     pub(super) fn target(&self, id: &str) -> Result<Process> {
         let inner = self.inner();
+        let finished = || Error::Finished { id: id.to_owned() };
         match &inner.state {
-            State::Stopped { .. } | State::Deleted => Err(Error::Finished { id: id.to_owned() }),
-            state => state
-                .process()
-                .cloned()
-                .ok_or_else(|| state.refuse(Verb::Kill)),
+            State::Stopped { .. } | State::Deleted => Err(finished()),
+            state => match state.process() {
+                // Its end is seen and only not told yet; its pid may be another's by now.
+                Some(process) if process.exited().is_some() => Err(finished()),
+                Some(process) => Ok(process.clone()),
+                None => Err(state.refuse(Verb::Kill)),
+            },
         }
     }
 

@@ -61,37 +61,6 @@ async fn a_failed_create_leaves_nothing_and_can_be_tried_again() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn streams_that_cannot_be_served_are_refused_before_anything_is_made() {
-    let fixture = Fixture::new("exit 0");
-    let refuse = |stdio| {
-        fixture.init.create(CreateConfig {
-            stdio,
-            restore: None,
-        })
-    };
-    let stdio = StdioPaths {
-        stdout: "binary:///bin/log".to_owned(),
-        ..StdioPaths::default()
-    };
-    let error = refuse(stdio).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unimplemented);
-    assert!(
-        error
-            .to_string()
-            .starts_with("stdout by binary:// is not supported"),
-        "{error}"
-    );
-    let error = refuse(StdioPaths {
-        terminal: true,
-        ..StdioPaths::default()
-    })
-    .await
-    .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unimplemented);
-    assert_eq!(fixture.engine.calls(), [""; 0]);
-}
-
-#[tokio::test(flavor = "current_thread")]
 async fn nothing_runs_of_a_container_from_a_checkpoint_until_its_start_restores_it() {
     let mut fixture = Fixture::pending("exit 3").await;
     assert_eq!(
@@ -178,53 +147,83 @@ async fn what_survives_init_is_killed_before_the_exit_is_told() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn output_is_whole_when_a_delete_returns() {
-    let fixture = Fixture::new("head -c 1000000 /dev/zero | tr '\\0' x; echo ; echo end >&2");
-    let (stdout, stderr) = (fixture.fifo("out"), fixture.fifo("err"));
-    let paths = StdioPaths {
-        stdout: stdout.clone(),
-        stderr: stderr.clone(),
-        ..StdioPaths::default()
-    };
-    let (out, err) = (reader(&stdout), reader(&stderr));
-    fixture
+async fn a_container_that_cannot_be_watched_is_removed_again() {
+    let fixture = Fixture::new("exit 0");
+    fixture.engine.fail("pid");
+    let error = fixture
         .init
-        .create(CreateConfig {
-            stdio: paths.clone(),
-            restore: None,
-        })
+        .create(CreateConfig::default())
         .await
-        .unwrap();
-    let life = async {
-        fixture.init.start().await.unwrap();
-        fixture.init.wait().await;
-        fixture.init.delete().await.unwrap()
-    };
-    let (_, out, err) = tokio::join!(life, read_to_end(out), read_to_end(err));
-    assert_eq!((out.len(), err.as_str()), (1_000_001, "end\n"));
-    assert_eq!(fixture.init.stdio(), paths);
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot watch process {} of c", i32::MAX)
+    );
+    assert_eq!(fixture.engine.calls(), ["create c", "delete c true"]);
+
+    let fixture = Fixture::pending("exec sleep 1000").await;
+    fixture.engine.fail("pid");
+    assert_eq!(
+        fixture.init.start().await.unwrap_err().kind(),
+        ErrorKind::Internal
+    );
+    assert_eq!(
+        fixture.engine.calls(),
+        ["restore c /image", "delete c true"]
+    );
+    assert_eq!(fixture.init.status(), Status::Stopped);
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn input_ends_when_it_is_closed_and_not_when_a_writer_goes() {
-    let mut fixture = Fixture::new("test \"$(cat)\" = ab");
-    let stdin = fixture.fifo("in");
-    let stdio = StdioPaths {
-        stdin: stdin.clone(),
-        ..StdioPaths::default()
+async fn a_restore_may_name_another_image_than_the_create_did() {
+    let mut fixture = Fixture::pending("exit 0").await;
+    let config = RestoreConfig {
+        image: "/other".into(),
+        ..fixture.restore_config()
     };
-    fixture
-        .init
-        .create(CreateConfig {
-            stdio,
-            restore: None,
-        })
-        .await
-        .unwrap();
-    fixture.init.start().await.unwrap();
-    fs::write(Path::new(&stdin), "a").unwrap();
-    fs::write(Path::new(&stdin), "b").unwrap();
-    assert_eq!(fixture.init.status(), Status::Running);
-    fixture.init.close_stdin().await;
+    fixture.init.restore(config.clone()).await.unwrap();
+    assert_eq!(fixture.engine.calls(), ["restore c /other"]);
     assert_eq!(fixture.exits.recv().await.unwrap().status, 0);
+    assert_eq!(
+        text(fixture.init.restore(config).await),
+        "cannot restore a stopped container"
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_container_answers_while_it_is_being_restored() {
+    let fixture = Fixture::pending("exec sleep 1000").await;
+    let gate = fixture.engine.hold("restore");
+    let meanwhile = async {
+        fixture.engine.called("restore c /image").await;
+        assert_eq!(
+            (fixture.init.status(), fixture.init.pid()),
+            (Status::Created, None)
+        );
+        assert_eq!(
+            text(fixture.init.delete().await),
+            "cannot delete: a restore is in progress"
+        );
+        let refusal = "cannot kill a not yet restored container: nothing of it runs; delete it";
+        assert_eq!(text(fixture.init.kill(Signal::KILL).await), refusal);
+        gate.add_permits(1);
+    };
+    let (restored, ()) = tokio::join!(fixture.init.start(), meanwhile);
+    restored.unwrap();
+    fixture.die().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_end_that_was_seen_by_other_means_counts_and_is_told_once() {
+    let mut fixture = Fixture::running().await;
+    let exit = Exit {
+        status: 9,
+        ..Exit::without_status("c")
+    };
+    fixture.init.set_exited(exit.clone());
+    fixture.init.set_exited(Exit::without_status("c"));
+    assert_eq!(fixture.init.wait().await, exit);
+    assert_eq!(fixture.init.delete().await.unwrap(), exit);
+    assert_eq!(fixture.exits.recv().await, Some(exit));
+    assert_eq!(fixture.exits.try_recv(), Err(TryRecvError::Empty));
 }

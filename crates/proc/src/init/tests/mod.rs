@@ -3,6 +3,7 @@
 mod checkpoint;
 mod exec;
 mod life;
+mod streams;
 
 use std::{fs, path::Path};
 
