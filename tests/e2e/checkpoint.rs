@@ -12,7 +12,7 @@ use crate::support::{
     engine::Engine,
     host::Host,
     lab::Release,
-    shim::pack,
+    options::pack,
 };
 
 for_each_engine! {

@@ -15,7 +15,8 @@ use crate::support::{
     engine::Engine,
     host::Host,
     mounted::Tmpfs,
-    shim::{Shim, pack, refused},
+    options::pack,
+    shim::{Shim, refused},
     wait::{SOON, until},
 };
 
@@ -94,13 +95,13 @@ for_each_engine! {
 
 for_each_engine! {
     fn onto_a_disk_that_fills_up_with_exit_fails_and_the_container_runs_on(engine: Engine) {
-        disk_full(engine, Some(pack(&exit())), false);
+        disk_full(engine, Some(&pack(&exit())), false);
     }
 }
 
 for_each_engine! {
     fn onto_a_disk_that_fills_up_with_exit_leaves_a_paused_container_paused(engine: Engine) {
-        disk_full(engine, Some(pack(&exit())), true);
+        disk_full(engine, Some(&pack(&exit())), true);
     }
 }
 
@@ -250,7 +251,7 @@ impl Counted {
     }
 }
 
-fn disk_full(engine: Engine, options: Option<Any>, paused: bool) {
+fn disk_full(engine: Engine, options: Option<&Any>, paused: bool) {
     let counted = Counted::start(engine);
     if paused {
         counted.shim.pause().expect("Pause");
@@ -258,7 +259,7 @@ fn disk_full(engine: Engine, options: Option<Any>, paused: bool) {
     // Less than any engine's image of the smallest container.
     let tmpfs = Tmpfs::mount(counted.host.disk(), "full", "size=64k");
     let image = tmpfs.path().join("image");
-    let message = counted.fails(counted.shim.checkpoint(&image, options.clone()));
+    let message = counted.fails(counted.shim.checkpoint(&image, options.cloned()));
     assert!(
         message.to_lowercase().contains("no space left on device"),
         "{message}"
@@ -282,7 +283,7 @@ fn disk_full(engine: Engine, options: Option<Any>, paused: bool) {
     let image = counted.host.disk().join("image");
     counted
         .shim
-        .checkpoint(&image, options.clone())
+        .checkpoint(&image, options.cloned())
         .expect("Checkpoint");
     assert!(image.join("stasis.json").is_file());
     if options.is_none() {

@@ -14,10 +14,16 @@
 #[macro_use]
 mod support;
 
+mod bootstrap;
 mod checkpoint;
 mod checkpoint_failures;
 mod churn;
+mod create_failures;
+mod daemon;
 mod exits;
 mod lifecycle;
+mod options;
+mod publishing;
+mod requests;
 mod resident;
 mod restore_failures;

@@ -14,7 +14,8 @@ use crate::support::{
     engine::Engine,
     host::Host,
     leftovers,
-    shim::{Shim, pack, refused},
+    options::pack,
+    shim::{Shim, refused},
 };
 
 for_each_engine! {

@@ -85,14 +85,6 @@ impl Bundle {
         }
     }
 
-    /// Changes the spec.
-    pub fn edit_spec(&self, edit: impl FnOnce(&mut Value)) {
-        let text = fs::read(self.directory.join("config.json")).expect("a bundle has a spec");
-        let mut spec = serde_json::from_slice(&text).expect("we wrote it");
-        edit(&mut spec);
-        self.write_spec(&spec);
-    }
-
     fn write_spec(&self, spec: &Value) {
         fs::write(self.directory.join("config.json"), spec.to_string()).expect("room");
     }

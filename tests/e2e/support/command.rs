@@ -137,12 +137,6 @@ impl Run {
     pub fn exits(self, status: i32) -> String {
         self.run().exits(status)
     }
-
-    /// Runs it; what it complained of, after it has failed.
-    #[track_caller]
-    pub fn fails(self) -> String {
-        self.run().fails()
-    }
 }
 
 impl Output {

@@ -1,18 +1,16 @@
 //! A containerd for one test: started, asked through `ctr`, stopped, and searched for leftovers.
 
 use std::{
-    fs::{self, File},
+    fs,
     os::unix::{fs::symlink, net::UnixStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     command::Run,
+    daemon::Daemon,
     engine::Engine,
     lab::{Lab, Release, lab},
     leftovers,
@@ -26,7 +24,7 @@ pub const STASIS: &str = "io.containerd.stasis.v1";
 /// The stock shim's name, and ours where it stands in for the stock shim.
 pub const RUNC_V2: &str = "io.containerd.runc.v2";
 
-/// How long a shim may live on after its task, and containerd after SIGTERM.
+/// How long a shim may live on after its task.
 const TO_END: Duration = Duration::from_secs(15);
 
 /// A containerd with an image and our shim. Dropping it ends it and all that it ran, and fails
@@ -37,7 +35,7 @@ pub struct Containerd {
     name: String,
     directory: PathBuf,
     state: PathBuf,
-    daemon: Child,
+    daemon: Daemon,
 }
 
 impl Containerd {
@@ -62,8 +60,7 @@ impl Containerd {
         }
         // On a tmpfs, as on a real host: CRIU and runsc must cope with it.
         let state = Path::new("/run").join(&name);
-        fs::write(directory.join("config.toml"), config(&directory, &state)).expect("room");
-        let daemon = spawn(&directory);
+        let daemon = Daemon::start(&directory, &state);
         let containerd = Self {
             lab,
             name,
@@ -99,14 +96,6 @@ impl Containerd {
     /// The address of containerd's API.
     pub fn address(&self) -> PathBuf {
         self.directory.join("containerd.sock")
-    }
-
-    /// The bundle of a task.
-    pub fn bundle(&self, id: &str) -> PathBuf {
-        self.state
-            .join("io.containerd.runtime.v2.task")
-            .join(&self.name)
-            .join(id)
     }
 
     /// A command line of ctr, its words separated by blanks, to be run.
@@ -207,34 +196,31 @@ impl Containerd {
         );
     }
 
-    /// Kills containerd itself with SIGKILL and starts it again on the same state.
-    pub fn kill_and_restart(&mut self) {
-        self.kill();
-        self.start_again();
-    }
-
     /// Kills containerd itself with SIGKILL.
     pub fn kill(&mut self) {
-        self.daemon.kill().expect("containerd was running");
-        self.daemon.wait().expect("our child");
+        self.daemon.kill();
     }
 
-    /// Starts containerd again after [`Containerd::kill`].
+    /// Starts containerd again on the same state after [`Containerd::kill`].
     pub fn start_again(&mut self) {
-        self.daemon = spawn(&self.directory);
+        self.daemon.start_again();
         self.await_answer();
-    }
-
-    /// What containerd and the shims have logged so far.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.directory.join("containerd.log")).unwrap_or_default()
     }
 
     /// Processes of the test, containerd itself left out.
     pub fn processes(&self) -> Vec<(u32, String)> {
         let mut processes = leftovers::processes(&self.name);
-        processes.retain(|(pid, _)| *pid != self.daemon.id());
+        processes.retain(|(pid, _)| *pid != self.daemon.pid());
         processes
+    }
+
+    /// The pids of the shims, of whatever name.
+    pub fn shims(&self) -> Vec<u32> {
+        let shims = self.processes().into_iter();
+        shims
+            .filter(|(_, line)| line.contains("containerd-shim-"))
+            .map(|(pid, _)| pid)
+            .collect()
     }
 
     fn await_answer(&self) {
@@ -264,20 +250,17 @@ impl Containerd {
     }
 
     fn stop(&mut self) {
-        if matches!(self.daemon.try_wait(), Ok(None)) {
+        if self.daemon.is_running() {
             self.end_tasks();
         }
         let leftovers = self.leftovers_after(TO_END);
-        let _ = kill_process(Pid::from_child(&self.daemon), Signal::TERM);
-        until("containerd ends", TO_END, || {
-            self.daemon.try_wait().ok().flatten()
-        });
+        self.daemon.stop();
         if leftovers.is_empty() {
             leftovers::remove_cgroup_parents(&self.name);
             fs::remove_dir_all(&self.directory).expect("nothing is mounted there");
             let _ = fs::remove_dir_all(&self.state);
         } else {
-            eprintln!("{}", self.log());
+            eprintln!("{}", self.daemon.log());
             leftovers::sweep(&self.name);
             panic!("left behind:\n{}", leftovers.join("\n"));
         }
@@ -285,10 +268,10 @@ impl Containerd {
 
     /// What is still there when the time is over; nothing as soon as nothing is.
     fn leftovers_after(&self, within: Duration) -> Vec<String> {
-        let end = std::time::Instant::now() + within;
+        let end = Instant::now() + within;
         loop {
             let found = self.leftovers();
-            if found.is_empty() || std::time::Instant::now() > end {
+            if found.is_empty() || Instant::now() > end {
                 return found;
             }
             thread::sleep(Duration::from_millis(10));
@@ -296,7 +279,7 @@ impl Containerd {
     }
 
     fn leftovers(&self) -> Vec<String> {
-        let of_containerd = format!("process {}:", self.daemon.id());
+        let of_containerd = format!("process {}:", self.daemon.pid());
         let mut found = leftovers::of(&self.name);
         found.retain(|line| !line.starts_with(&of_containerd));
         for of_tasks in [self.state.clone(), self.directory.join("root")] {
@@ -316,46 +299,13 @@ impl Drop for Containerd {
             eprintln!(
                 "--- containerd and its shims ({}):\n{}---",
                 self.name,
-                self.log()
+                self.daemon.log()
             );
             self.end_tasks();
-            let _ = self.daemon.kill();
-            let _ = self.daemon.wait();
+            self.daemon.kill();
             leftovers::sweep(&self.name);
         } else {
             self.stop();
         }
     }
-}
-
-fn config(directory: &Path, state: &Path) -> String {
-    format!(
-        r#"version = 2
-root = "{directory}/root"
-state = "{state}"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"]
-[grpc]
-  address = "{directory}/containerd.sock"
-"#,
-        directory = directory.display(),
-        state = state.display(),
-    )
-}
-
-fn spawn(directory: &Path) -> Child {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(directory.join("containerd.log"))
-        .expect("a directory of our own");
-    let system = std::env::var("PATH").expect("the lab sets PATH");
-    Command::new("containerd")
-        .args(["--config", "config.toml", "--log-level", "debug"])
-        .current_dir(directory)
-        .env("PATH", format!("{}/bin:{system}", directory.display()))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a descriptor"))
-        .stderr(log)
-        .spawn()
-        .expect("the lab has containerd")
 }

@@ -1,7 +1,5 @@
 //! The engines, and the macro that makes one test for each of them.
 
-use std::path::Path;
-
 /// An engine of the lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
@@ -41,10 +39,14 @@ impl Engine {
         format!("binary_name = {:?}\n{more}\n{engine}", self.binary())
     }
 
-    /// Where the shim has this engine's state for the containers of `namespace`.
-    pub fn root(self, namespace: &str) -> std::path::PathBuf {
-        let root = if self.is_gvisor() { "runsc" } else { "runc" };
-        Path::new("/run/containerd").join(root).join(namespace)
+    /// A shell script that is this engine and needs no configuration.
+    pub fn script(self) -> String {
+        let network = if self == Self::Runsc2024 {
+            "--network=none "
+        } else {
+            ""
+        };
+        format!("exec {} {network}\"$@\"", self.binary())
     }
 }
 

@@ -11,8 +11,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 
 use super::{
     engine::Engine,
+    options::inline,
     script::write_script,
-    shim::{Shim, inline},
+    shim::Shim,
     wait::{SOON, until},
 };
 
@@ -50,16 +51,18 @@ impl Gate {
 
     /// A Create with the gated engine.
     pub fn create_request(&self, shim: &Shim) -> CreateTaskRequest {
-        let config = self.engine.config("");
-        let gated = config.replacen(
-            self.engine.binary(),
-            &self.binary().display().to_string(),
-            1,
-        );
         CreateTaskRequest {
-            options: Some(inline(&gated)).into(),
+            options: Some(inline(&self.config(""))).into(),
             ..shim.create_request(self.engine)
         }
+    }
+
+    /// A configuration of the shim with the gated engine, and `more` lines at its top.
+    pub fn config(&self, more: &str) -> String {
+        let binary = self.binary().display().to_string();
+        self.engine
+            .config(more)
+            .replacen(self.engine.binary(), &binary, 1)
     }
 
     /// Waits until the engine stands at the gate.

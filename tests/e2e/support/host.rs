@@ -22,6 +22,7 @@ use super::{
     gate::Gate,
     lab::{Lab, lab},
     leftovers,
+    script::write_script,
     shim::Shim,
 };
 
@@ -76,12 +77,11 @@ impl Host {
 
     /// Starts a shim for the bundle and connects to it.
     pub fn shim(&self, bundle: &Bundle) -> Shim {
-        let started = self
-            .start_command(bundle)
-            .stdin(self.bootstrap_params(bundle, None))
-            .run();
-        started.ok();
-        Shim::connect(&self.name, bundle, &bootstrap_result(&started).address)
+        self.connect(
+            bundle,
+            self.start_command(bundle),
+            self.bootstrap_params(bundle, None),
+        )
     }
 
     /// The same where the PATH has nothing but these programs.
@@ -93,7 +93,22 @@ impl Host {
             symlink(place.trim(), directory.join(program)).expect("a new link");
         }
         let start = self.start_command(bundle).env("PATH", &directory);
-        let started = start.stdin(self.bootstrap_params(bundle, None)).run();
+        self.connect(bundle, start, self.bootstrap_params(bundle, None))
+    }
+
+    /// The same where nobody listens for events.
+    pub fn shim_without_events(&self, bundle: &Bundle) -> Shim {
+        let absent = self.disk.join("nobody.sock");
+        let start = self.start_command(bundle).env("TTRPC_ADDRESS", &absent);
+        self.connect(
+            bundle,
+            start,
+            self.params_with_events_to(bundle, &absent, None),
+        )
+    }
+
+    fn connect(&self, bundle: &Bundle, start: Run, params: Vec<u8>) -> Shim {
+        let started = start.stdin(params).run();
         started.ok();
         Shim::connect(&self.name, bundle, &bootstrap_result(&started).address)
     }
@@ -103,20 +118,42 @@ impl Host {
         Gate::before(&self.disk, engine, verb)
     }
 
+    /// The engine as a program that needs no configuration.
+    pub fn wrapped(&self, engine: Engine) -> PathBuf {
+        let wrapper = self.disk.join(engine.binary());
+        write_script(&wrapper, &engine.script());
+        wrapper
+    }
+
     /// The shim's `start` as containerd calls it, without its standard input.
     pub fn start_command(&self, bundle: &Bundle) -> Run {
-        let program = self.lab.shim();
-        let (name, id, disk) = (&self.name, &bundle.id, self.disk.display());
+        self.action(bundle, "start")
+    }
+
+    /// The shim's `delete` as containerd calls it.
+    pub fn delete_command(&self, bundle: &Bundle) -> Run {
+        self.action(
+            bundle,
+            &format!("-bundle {} delete", bundle.directory.display()),
+        )
+    }
+
+    fn action(&self, bundle: &Bundle, action: &str) -> Run {
+        let (shim, name, id, disk) = (self.lab.shim(), &self.name, &bundle.id, self.disk.display());
+        let shim = shim.display();
         Run::new(&format!(
-            "{} -namespace {name} -id {id} -address {disk}/containerd.sock -debug start",
-            program.display()
+            "{shim} -namespace {name} -id {id} -address {disk}/containerd.sock -debug {action}"
         ))
         .directory(&bundle.directory)
-        .env("TTRPC_ADDRESS", self.disk.join("events.sock"))
+        .env("TTRPC_ADDRESS", self.events_socket())
     }
 
     /// What containerd 2.3 and later write to `start`, with the options of the runtime.
     pub fn bootstrap_params(&self, bundle: &Bundle, options: Option<Any>) -> Vec<u8> {
+        self.params_with_events_to(bundle, &self.events_socket(), options)
+    }
+
+    fn params_with_events_to(&self, bundle: &Bundle, to: &Path, options: Option<Any>) -> Vec<u8> {
         let extension = |any| Extension {
             value: MessageField::some(any),
             ..Extension::default()
@@ -124,11 +161,15 @@ impl Host {
         let params = BootstrapParams {
             instance_id: bundle.id.clone(),
             namespace: self.name.clone(),
-            containerd_ttrpc_address: self.disk.join("events.sock").display().to_string(),
+            containerd_ttrpc_address: to.display().to_string(),
             extensions: options.into_iter().map(extension).collect(),
             ..BootstrapParams::default()
         };
         params.write_to_bytes().expect("a message that is complete")
+    }
+
+    fn events_socket(&self) -> PathBuf {
+        self.disk.join("events.sock")
     }
 
     /// What is left, once nothing more goes away.

@@ -101,14 +101,9 @@ pub fn entries_of(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
     };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths
-        .filter(|path| {
-            !path
-                .file_name()
-                .is_some_and(|n| n.as_encoded_bytes()[0] == b'.')
-        })
-        .collect()
+    let entries = entries.filter_map(Result::ok);
+    let shown = entries.filter(|entry| entry.file_name().as_encoded_bytes()[0] != b'.');
+    shown.map(|entry| entry.path()).collect()
 }
 
 /// Takes away what a test that has failed left behind, so that the others are not in its way.

@@ -7,12 +7,12 @@ use std::{
 
 use containerd_shim_protos::{
     TaskClient, api,
-    protobuf::{CodedOutputStream, Message, well_known_types::any::Any},
+    protobuf::well_known_types::any::Any,
     ttrpc::{self, Client, Code, context},
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::{bundle::Bundle, command::DEADLINE, engine::Engine, wait};
+use super::{bundle::Bundle, command::DEADLINE, engine::Engine, options::inline, wait};
 
 /// A shim that has been started, and a connection to it.
 pub struct Shim {
@@ -190,6 +190,17 @@ impl Shim {
             .shim_pid
     }
 
+    /// Shutdown, which a shim with a container ignores.
+    pub fn ask_to_shut_down(&self) {
+        let request = api::ShutdownRequest {
+            id: self.id(),
+            ..Default::default()
+        };
+        self.task
+            .shutdown(self.context(), &request)
+            .expect("Shutdown");
+    }
+
     /// Asks the shim to end, once its container is deleted, and waits until it has.
     pub fn shut_down(self) {
         let pid = i32::try_from(self.pid())
@@ -244,7 +255,8 @@ impl Shim {
         });
     }
 
-    fn id(&self) -> String {
+    /// The container's id.
+    pub(super) fn id(&self) -> String {
         self.bundle.id.clone()
     }
 }
@@ -266,42 +278,5 @@ pub fn refused<T: std::fmt::Debug>(result: ttrpc::Result<T>, code: Code) -> Stri
             status.message().to_owned()
         }
         other => panic!("{code:?} was expected, not {other:?}"),
-    }
-}
-
-/// `runtimeoptions.v1.Options` with a configuration inline, as CRI sends it.
-pub fn inline(config: &str) -> Any {
-    runtime_options(3, config)
-}
-
-/// `runtimeoptions.v1.Options` that name a configuration file, as `ctr` sends them.
-pub fn config_file(path: &Path) -> Any {
-    runtime_options(2, &path.display().to_string())
-}
-
-/// Any message by its bare type name, as containerd packs them.
-pub fn pack<M: containerd_shim_protos::protobuf::MessageFull>(message: &M) -> Any {
-    Any {
-        type_url: M::descriptor().full_name().to_owned(),
-        value: message
-            .write_to_bytes()
-            .expect("a message that is complete"),
-        ..Any::default()
-    }
-}
-
-/// The fields are `type_url` 1, `config_path` 2 and `config_body` 3 (runtimeoptions/v1/api.proto).
-fn runtime_options(field: u32, text: &str) -> Any {
-    let mut value = Vec::new();
-    let mut stream = CodedOutputStream::vec(&mut value);
-    stream
-        .write_string(field, text)
-        .and_then(|()| stream.flush())
-        .expect("room in memory");
-    drop(stream);
-    Any {
-        type_url: "runtimeoptions.v1.Options".into(),
-        value,
-        ..Any::default()
     }
 }

@@ -1,0 +1,58 @@
+//! The events that the shim publishes: their order and contents, and nobody there to take them.
+
+use containerd_shim_protos::events::task::{TaskExit, TaskStart};
+
+use crate::support::{counter::Counter, events::topics, host::Host};
+
+for_each_engine! {
+    fn come_in_the_order_that_containerd_demands(engine: Engine) {
+        let host = Host::new();
+        let shim = host.shim(&host.counter("c"));
+        let pid = shim.run(engine);
+        Counter::of(&shim.bundle).await_progress(1);
+        shim.exec("e", false, &["sh", "-c", "exit 3"]).expect("Exec");
+        shim.start_exec("e").expect("Start of the exec");
+        assert_eq!(shim.wait_exec("e").expect("Wait"), 3);
+        assert_eq!(shim.delete_exec("e").expect("Delete of the exec"), 3);
+        shim.pause().expect("Pause");
+        shim.checkpoint(&host.disk().join("image"), None).expect("Checkpoint");
+        shim.resume().expect("Resume");
+        shim.end();
+
+        let events = host.events.until("/tasks/delete");
+        assert_eq!(
+            topics(&events),
+            [
+                "/tasks/create",
+                "/tasks/start",
+                "/tasks/exec-added",
+                "/tasks/exec-started",
+                "/tasks/exit",
+                "/tasks/paused",
+                "/tasks/checkpointed",
+                "/tasks/resumed",
+                "/tasks/exit",
+                "/tasks/delete",
+            ]
+        );
+        assert!(events.iter().all(|event| event.namespace == host.namespace()));
+        assert_eq!(events[1].message::<TaskStart>().pid, pid);
+        let exec = events[4].message::<TaskExit>();
+        assert_eq!((exec.id.as_str(), exec.exit_status), ("e", 3));
+        let init = events[8].message::<TaskExit>();
+        assert_eq!((init.id.as_str(), init.pid, init.exit_status), ("c", pid, 137));
+        assert!(init.exited_at.is_some());
+    }
+}
+
+for_each_engine! {
+    fn that_nobody_takes_hold_nothing_up(engine: Engine) {
+        let host = Host::new();
+        let bundle = host.counter("c");
+        let shim = host.shim_without_events(&bundle);
+        shim.run(engine);
+        Counter::of(&bundle).await_progress(3);
+        shim.checkpoint(&host.disk().join("image"), None).expect("Checkpoint");
+        shim.end();
+    }
+}
