@@ -157,7 +157,7 @@ impl Engine for FakeEngine {
     }
 
     fn version(&self) -> &Version {
-        unimplemented!("no test asks for it")
+        unreachable!("no test asks for it")
     }
 
     fn binary(&self) -> &Path {
@@ -240,7 +240,7 @@ impl Engine for FakeEngine {
     }
 
     async fn state(&self, _id: &str) -> Result<EngineState> {
-        unimplemented!("no test asks for it")
+        unreachable!("no test asks for it")
     }
 
     async fn processes(&self, id: &str) -> Result<Vec<i32>> {
