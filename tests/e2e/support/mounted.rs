@@ -1,8 +1,10 @@
-//! Small file systems for a test.
+//! Small file systems and network namespaces for a test.
 
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use super::command::Run;
 
 /// A tmpfs that goes away with its value.
 #[derive(Debug)]
@@ -36,5 +38,33 @@ impl Drop for Tmpfs {
     fn drop(&mut self) {
         // Busy only where the shim under test holds it: then its leftovers tell.
         let _ = unmount(&self.path, UnmountFlags::empty());
+    }
+}
+
+/// A network namespace with only `lo`, as a CNI plugin would have made it.
+#[derive(Debug)]
+pub struct NetworkNamespace {
+    name: String,
+}
+
+impl NetworkNamespace {
+    /// A new one.
+    pub fn add(name: &str) -> Self {
+        Run::new(&format!("ip netns add {name}")).ok();
+        Run::new(&format!("ip -n {name} link set lo up")).ok();
+        Self {
+            name: name.to_owned(),
+        }
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+}
+
+impl Drop for NetworkNamespace {
+    fn drop(&mut self) {
+        Run::new(&format!("ip netns delete {}", self.name)).run();
     }
 }
