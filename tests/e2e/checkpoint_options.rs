@@ -15,8 +15,8 @@ use crate::support::{
 };
 
 /// A server and a client in the container, with an established connection between them: the
-/// counter counts what has gone through it.
-const CONVERSATION: &str = "nc -l -p 7777 > /data/numbers & \
+/// counter counts what has gone through it. (The server's input must not end, or the client would.)
+const CONVERSATION: &str = "sleep 100000 | nc -l -p 7777 > /data/numbers & \
      until grep -q :1E61 /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done; \
      i=0; while :; do echo $i; sleep 0.05; i=$((i+1)); done | nc 127.0.0.1 7777";
 
