@@ -3,11 +3,15 @@
 use std::path::Path;
 
 use containerd_shim_protos::{api::CheckpointTaskRequest, events::task::TaskCheckpointed};
-use stasis_engine::{Checkpoint, Kind, manifest};
+use stasis_engine::{
+    Checkpoint, Kind,
+    manifest::{self, Maker, Manifest},
+};
 use stasis_proc::Checkpointing;
 
 use super::{
     Result,
+    blocking::off_thread,
     image_dir::{ImageDir, work_dir},
     options::Plan,
     stopwatch::Stopwatch,
@@ -74,13 +78,28 @@ async fn sealed(
         watch.lap("freeze");
     }
     if call.end_by_criu {
-        manifest::reserve_room(&plan.image).map_err(stasis_engine::Error::from)?;
+        manifest::reserve_room(&plan.image)?;
     }
     let report = turn.capture(call).await?;
     watch.lap("dump");
+    // The end of the container must not overtake its image on the way to the disk.
+    let durable = plan.exit;
+    let files = off_thread({
+        let image = plan.image.clone();
+        move || manifest::measure(&image, durable)
+    })
+    .await?;
+    watch.lap("measure");
+    let seal = Manifest::new(
+        &Maker::of(&**container.engine()),
+        report.criu_version,
+        plan.options.clone(),
+        files,
+        watch.phases(),
+    );
     let image = plan.image.clone();
-    let digests = tokio::task::spawn_blocking(move || manifest::measure(&image));
-    let _ = (report, digests, container);
+    off_thread(move || seal.seal(&image, durable)).await?;
+    watch.lap("seal");
     Ok(())
 }
 

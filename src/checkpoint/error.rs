@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use containerd_shim_protos::protobuf;
+use stasis_engine::manifest;
 use stasis_proc::ErrorKind;
 
 /// What a step of a checkpoint gives.
@@ -81,9 +82,18 @@ pub enum Error {
         /// The parent that was sent.
         parent: String,
     },
+    /// The work on the image's files panicked.
+    #[error("a fault of the shim while it worked on the image")]
+    Fault(#[source] tokio::task::JoinError),
     /// The process object or, beneath it, the engine or the image.
     #[error(transparent)]
     Process(#[from] stasis_proc::Error),
+}
+
+impl From<manifest::Error> for Error {
+    fn from(error: manifest::Error) -> Self {
+        stasis_engine::Error::from(error).into()
+    }
 }
 
 impl From<stasis_engine::Error> for Error {
@@ -106,6 +116,7 @@ impl Error {
             | Self::WorkDirectory { .. }
             | Self::ParentCheckpoint { .. } => ErrorKind::InvalidArgument,
             Self::ImageDirectoryInUse { .. } => ErrorKind::FailedPrecondition,
+            Self::Fault(_) => ErrorKind::Internal,
             Self::Process(error) => error.kind(),
         }
     }

@@ -1,13 +1,19 @@
 //! Create with a checkpoint: the image is checked here, so that its faults are told before there
 //! is a task, and the options it was dumped with are read back. The restore itself is the Start.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use containerd_shim_protos::api::CreateTaskRequest;
-use stasis_engine::{Engine, manifest};
+use stasis_engine::{
+    Engine,
+    manifest::{self, Maker},
+};
 use stasis_proc::RestoreConfig;
 
-use super::{Error, Result, image_dir::work_dir};
+use super::{Error, Result, blocking::off_thread, image_dir::work_dir};
 use crate::config::Config;
 
 /// The work directory of a restore in the bundle, where the configuration names none.
@@ -28,11 +34,15 @@ pub async fn plan(
             parent: request.parent_checkpoint.clone(),
         });
     }
-    let asked = (!request.checkpoint.is_empty()).then(|| request.checkpoint.as_str().into());
+    let asked = (!request.checkpoint.is_empty()).then(|| PathBuf::from(&request.checkpoint));
     let Some(image) = asked.or_else(|| config.criu_image_path.clone()) else {
         return Ok(None);
     };
-    let manifest = manifest::verify(&image, engine).await?;
+    let manifest = off_thread({
+        let (image, engine) = (image.clone(), Arc::clone(engine));
+        move || manifest::verify(&image, &Maker::of(&*engine))
+    })
+    .await?;
     // An image that another tool made says nothing of its options.
     let options = manifest.map_or_else(|| config.checkpoint.clone(), |manifest| manifest.options);
     engine.check_options(&options)?;

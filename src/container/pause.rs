@@ -2,6 +2,8 @@
 
 use containerd_shim_protos::events::task::{TaskPaused, TaskResumed};
 
+use stasis_proc::Status;
+
 use super::{Result, Shared};
 
 impl Shared {
@@ -25,7 +27,11 @@ impl Shared {
     /// # Errors
     /// If it is not paused.
     pub async fn resume(&self) -> Result<()> {
+        let ended = self.init.status() == Status::Stopped;
         self.init.resume().await?;
+        if ended {
+            return Ok(());
+        }
         let container_id = self.id.clone();
         self.publisher.publish(&TaskResumed {
             container_id,
