@@ -37,7 +37,10 @@ impl Directory {
             Mode::empty(),
         )
         .map_err(|error| Error::io("open the checkpoint image", path)(error.into()))?;
-        Ok(Self { path: path.to_owned(), descriptor })
+        Ok(Self {
+            path: path.to_owned(),
+            descriptor,
+        })
     }
 
     /// The names of its files, all of them regular, but for the manifest.
@@ -48,7 +51,10 @@ impl Directory {
             let entry = entry.map_err(listing())?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if !entry.file_type().map_err(listing())?.is_file() {
-                return Err(Error::NotRegular { image: self.path.clone(), file: name });
+                return Err(Error::NotRegular {
+                    image: self.path.clone(),
+                    file: name,
+                });
             }
             if name != NAME && name != super::seal::ASIDE {
                 names.push(name);
@@ -83,17 +89,26 @@ impl Directory {
 
     /// The length of a file; `None` if there is none of that name.
     pub(super) fn size(&self, name: &str) -> Result<Option<u64>, Error> {
-        let Some(file) = self.file(name)? else { return Ok(None) };
-        let metadata = file.metadata().map_err(Error::io("look at", self.path.join(name)))?;
+        let Some(file) = self.file(name)? else {
+            return Ok(None);
+        };
+        let metadata = file
+            .metadata()
+            .map_err(Error::io("look at", self.path.join(name)))?;
         Ok(Some(metadata.len()))
     }
 
     /// The file as the manifest has it; `None` if there is none of that name.
     pub(super) fn measure(&self, name: &str) -> Result<Option<File>, Error> {
-        let Some(file) = self.file(name)? else { return Ok(None) };
+        let Some(file) = self.file(name)? else {
+            return Ok(None);
+        };
         let reading = || Error::io("read", self.path.join(name));
         let size = file.metadata().map_err(reading())?.len();
-        let sha256 = is_hashed(name, size).then(|| hash(file)).transpose().map_err(reading())?;
+        let sha256 = is_hashed(name, size)
+            .then(|| hash(file))
+            .transpose()
+            .map_err(reading())?;
         Ok(Some(File { size, sha256 }))
     }
 
@@ -115,7 +130,10 @@ impl Directory {
     }
 
     fn not_regular(&self, name: &str) -> Error {
-        Error::NotRegular { image: self.path.clone(), file: name.to_owned() }
+        Error::NotRegular {
+            image: self.path.clone(),
+            file: name.to_owned(),
+        }
     }
 }
 
@@ -140,5 +158,9 @@ fn hash(mut file: fs::File) -> io::Result<String> {
             Err(error) => return Err(error),
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }

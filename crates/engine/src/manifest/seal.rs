@@ -91,16 +91,24 @@ pub fn seal(image: &Path, parts: Parts, durable: bool) -> Result<Manifest, Error
     let directory = Directory::open(image)?;
     let names = directory.names()?;
     if names.is_empty() {
-        return Err(Error::Empty { image: image.to_owned() });
+        return Err(Error::Empty {
+            image: image.to_owned(),
+        });
     }
     let mut phases = parts.phases;
     let mut lap = Instant::now();
     let files = measure(&directory, &names)?;
-    phases.push(Phase { name: "hash", took: lap.elapsed() });
+    phases.push(Phase {
+        name: "hash",
+        took: lap.elapsed(),
+    });
     if durable {
         lap = Instant::now();
         directory.sync(&names)?;
-        phases.push(Phase { name: "sync", took: lap.elapsed() });
+        phases.push(Phase {
+            name: "sync",
+            took: lap.elapsed(),
+        });
     }
     let (phases, total) = in_milliseconds(&phases);
     let manifest = Manifest {
@@ -124,7 +132,10 @@ pub fn seal(image: &Path, parts: Parts, durable: bool) -> Result<Manifest, Error
 fn measure(directory: &Directory, names: &[String]) -> Result<BTreeMap<String, File>, Error> {
     let mut files = BTreeMap::new();
     for name in names {
-        let missing = || Error::Missing { image: directory.path.clone(), file: name.clone() };
+        let missing = || Error::Missing {
+            image: directory.path.clone(),
+            file: name.clone(),
+        };
         files.insert(name.clone(), directory.measure(name)?.ok_or_else(missing)?);
     }
     Ok(files)
@@ -133,8 +144,10 @@ fn measure(directory: &Directory, names: &[String]) -> Result<BTreeMap<String, F
 fn write(directory: &Directory, manifest: &Manifest, durable: bool) -> Result<(), Error> {
     let aside_path = directory.path.join(ASIDE);
     let path = directory.path.join(NAME);
-    let mut text = serde_json::to_vec_pretty(manifest)
-        .map_err(|source| Error::Document { image: directory.path.clone(), source })?;
+    let mut text = serde_json::to_vec_pretty(manifest).map_err(|source| Error::Document {
+        image: directory.path.clone(),
+        source,
+    })?;
     text.push(b'\n');
     let writing = || Error::io("write the seal", &path);
     // Opened without truncation and written over, so that reserved room is used.
@@ -174,14 +187,20 @@ fn whole(duration: Duration) -> Duration {
 }
 
 fn milliseconds(duration: Duration) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "exact for 285 years of microseconds")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "exact for 285 years of microseconds"
+    )]
     let microseconds = duration.as_micros() as f64;
     microseconds / 1000.0
 }
 
 /// A time as in RFC 3339, in UTC and to the second.
 fn rfc3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
@@ -200,7 +219,11 @@ fn date(days: u64) -> (u64, u64, u64) {
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
-    let (month, january) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (month, january) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
     (cycle * 400 + year + january, month, day)
 }
 
@@ -223,9 +246,16 @@ mod tests {
 
     #[test]
     fn phases_add_up_to_the_total_exactly() {
-        let phase = |name, nanoseconds| Phase { name, took: Duration::from_nanos(nanoseconds) };
-        let (phases, total) = in_milliseconds(&[phase("freeze", 1_234_999), phase("dump", 5_000_600)]);
-        assert_eq!(Value::from(phases).to_string(), r#"{"freeze":1.234,"dump":5.0}"#);
+        let phase = |name, nanoseconds| Phase {
+            name,
+            took: Duration::from_nanos(nanoseconds),
+        };
+        let (phases, total) =
+            in_milliseconds(&[phase("freeze", 1_234_999), phase("dump", 5_000_600)]);
+        assert_eq!(
+            Value::from(phases).to_string(),
+            r#"{"freeze":1.234,"dump":5.0}"#
+        );
         assert!((total - 6.234).abs() < 1e-9, "{total}");
     }
 }

@@ -33,32 +33,53 @@ pub fn verify(
     check_origin(image, &manifest, kind, version, build_id)?;
     for (name, sealed) in &manifest.files {
         if !is_plain(name) {
-            return Err(Error::Name { image: image.to_owned(), file: name.clone() });
+            return Err(Error::Name {
+                image: image.to_owned(),
+                file: name.clone(),
+            });
         }
-        let missing = || Error::Missing { image: image.to_owned(), file: name.clone() };
+        let missing = || Error::Missing {
+            image: image.to_owned(),
+            file: name.clone(),
+        };
         // The size first: it costs nothing, and a longer file is not hashed in vain.
         let size = directory.size(name)?.ok_or_else(missing)?;
         if size != sealed.size {
             let (sealed, found) = (sealed.size, size);
-            return Err(Error::Size { image: image.to_owned(), file: name.clone(), sealed, found });
+            return Err(Error::Size {
+                image: image.to_owned(),
+                file: name.clone(),
+                sealed,
+                found,
+            });
         }
         let found = directory.measure(name)?.ok_or_else(missing)?;
         if let (Some(sealed), Some(found)) = (&sealed.sha256, found.sha256)
             && *sealed != found
         {
             let (image, file, sealed) = (image.to_owned(), name.clone(), sealed.clone());
-            return Err(Error::Content { image, file, sealed, found });
+            return Err(Error::Content {
+                image,
+                file,
+                sealed,
+                found,
+            });
         }
     }
     Ok(Some(manifest))
 }
 
 fn read(directory: &Directory) -> Result<Option<Manifest>, Error> {
-    let Some(file) = directory.file(NAME)? else { return Ok(None) };
+    let Some(file) = directory.file(NAME)? else {
+        return Ok(None);
+    };
     let mut text = Vec::new();
     let reading = Error::io("read", directory.path.join(NAME));
     file.take(CAP).read_to_end(&mut text).map_err(reading)?;
-    let broken = |source| Error::Document { image: directory.path.clone(), source };
+    let broken = |source| Error::Document {
+        image: directory.path.clone(),
+        source,
+    };
     // The version first: a later format need not parse as this one.
     let format: Format = serde_json::from_slice(&text).map_err(broken)?;
     if format.format_version != FORMAT_VERSION {
@@ -87,7 +108,8 @@ fn check_origin(
     build_id: Option<&str>,
 ) -> Result<(), Error> {
     let same_build = || {
-        manifest.engine_version == version.as_str() && manifest.engine_build_id.as_deref() == build_id
+        manifest.engine_version == version.as_str()
+            && manifest.engine_build_id.as_deref() == build_id
     };
     if manifest.engine == kind.name() && (kind != Kind::Runsc || same_build()) {
         return Ok(());
@@ -110,7 +132,9 @@ fn check_origin(
 /// An image without a manifest: from the runc shim, podman, CRI, or the runtime itself.
 fn foreign_image(directory: &Directory, kind: Kind) -> Result<(), Error> {
     if directory.is_empty()? {
-        return Err(Error::Empty { image: directory.path.clone() });
+        return Err(Error::Empty {
+            image: directory.path.clone(),
+        });
     }
     let needed: &[&str] = match kind {
         Kind::Runsc => &["checkpoint.img"],
@@ -126,7 +150,9 @@ fn foreign_image(directory: &Directory, kind: Kind) -> Result<(), Error> {
         if kind == Kind::Runsc {
             let mut beginning = Vec::new();
             let reading = Error::io("read", directory.path.join(name));
-            file.take(GVISOR.len() as u64).read_to_end(&mut beginning).map_err(reading)?;
+            file.take(GVISOR.len() as u64)
+                .read_to_end(&mut beginning)
+                .map_err(reading)?;
             if beginning != GVISOR {
                 return Err(no_image("checkpoint.img that begins with \"gVisorSF\""));
             }
@@ -139,5 +165,8 @@ fn foreign_image(directory: &Directory, kind: Kind) -> Result<(), Error> {
 fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     // The second test refuses `a/`, which has one component as well.
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) && !name.contains('/')
+    matches!(
+        (parts.next(), parts.next()),
+        (Some(Component::Normal(_)), None)
+    ) && !name.contains('/')
 }

@@ -1,0 +1,330 @@
+//! Finds, kills, thaws and removes a container's cgroups, of both versions.
+//!
+//! A process tells its cgroups in `/proc/PID/cgroup`, as paths from the root of the reader's
+//! cgroup namespace; where each hierarchy is mounted is in `/proc/self/mountinfo`, whose root
+//! field is such a path too, and not always `/`. A runtime makes a container's cgroups at the
+//! path in its spec, below each mount (cgroups(7), cgroup_namespaces(7)).
+//!
+//! What is not the container's own is never touched: a container that has no cgroup of its own
+//! is in the shim's.
+
+use std::{
+    ffi::OsString,
+    fs::{self, DirEntry},
+    io,
+    os::unix::ffi::OsStringExt,
+    path::{Component, Path, PathBuf},
+};
+
+use nix::{errno::Errno, unistd::Pid};
+
+use crate::{
+    engine::Signal,
+    error::{Error, Result},
+    sys,
+};
+
+/// Where the kernel lists the mounts of this process.
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// Where crun restores into, below the container's cgroup, and what it forgets to remove when
+/// the restore fails (seen of 1.21 and 1.28, cgroup version 1).
+const CRUN_PROXY: &str = ".proxy-crun";
+
+/// The cgroup by which a container is frozen: of version 1's `freezer`, or of version 2.
+#[derive(Debug)]
+pub struct Freezer {
+    directory: PathBuf,
+    thaw: Thaw,
+}
+
+/// The file that freezes, and what thaws when it is written there.
+type Thaw = (&'static str, &'static str);
+
+impl Freezer {
+    /// The freezer of the container whose init is `init`. `None` if it has no cgroup of its own.
+    ///
+    /// # Errors
+    /// If there is no such process, or `/proc` cannot be read.
+    pub fn of(init: Pid) -> Result<Option<Self>> {
+        let mounts = mounts(&read(Path::new(MOUNTINFO))?);
+        let theirs = memberships(&read(Path::new(&format!("/proc/{init}/cgroup")))?);
+        let ours = memberships(&read(Path::new("/proc/self/cgroup"))?);
+        Ok(Self::find(&mounts, &theirs, &ours))
+    }
+
+    fn find(mounts: &[Mount], theirs: &[Membership], ours: &[Membership]) -> Option<Self> {
+        let version1 = mounts.iter().find(|mount| mount.carries("freezer"));
+        let mount = version1.or_else(|| mounts.iter().find(|mount| mount.controllers.is_none()))?;
+        let path = mount.path_among(theirs)?;
+        // In a cgroup that holds us, not all processes are the container's.
+        if mount
+            .path_among(ours)
+            .is_none_or(|own| own.starts_with(path))
+        {
+            return None;
+        }
+        Some(Self {
+            directory: mount.directory(path)?,
+            thaw: mount.thaw()?,
+        })
+    }
+
+    /// Sends SIGKILL to every process in it, which must be frozen, and thaws it. So none of them
+    /// runs another instruction of its own.
+    ///
+    /// # Errors
+    /// If the cgroup cannot be read or written.
+    pub fn end(&self) -> Result<()> {
+        kill(&self.directory)?;
+        self.thaw()
+    }
+
+    /// Lets its processes run.
+    ///
+    /// # Errors
+    /// If the cgroup cannot be written.
+    pub fn thaw(&self) -> Result<()> {
+        let (file, word) = self.thaw;
+        let path = self.directory.join(file);
+        fs::write(&path, word).map_err(Error::io("thaw the container by", path))
+    }
+}
+
+/// The cgroups at the `cgroupsPath` of a spec, one in each hierarchy, whether they exist or not.
+///
+/// Found before a restore that fails afterwards, they tell what that restore left.
+#[derive(Debug)]
+pub struct Vacant {
+    directories: Vec<(PathBuf, Option<Thaw>)>,
+}
+
+impl Vacant {
+    /// The cgroups at `cgroups_path`, or `None` if there is a process in them: what is left
+    /// there is then not known to be ours. A path in systemd's notation names no directories.
+    ///
+    /// # Errors
+    /// If the mounts or a cgroup cannot be read.
+    pub fn at(cgroups_path: &str) -> Result<Option<Self>> {
+        Self::below(
+            mounts(&read(Path::new(MOUNTINFO))?),
+            Path::new(cgroups_path),
+        )
+    }
+
+    fn below(mounts: Vec<Mount>, path: &Path) -> Result<Option<Self>> {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let plain = relative
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        if relative.as_os_str().is_empty() || !plain {
+            return Ok(None);
+        }
+        let mut directories = Vec::new();
+        for mount in mounts {
+            let directory = mount.mount.join(relative);
+            if directory.is_dir() && !processes(&directory)?.is_empty() {
+                return Ok(None);
+            }
+            directories.push((directory, mount.thaw()));
+        }
+        Ok(Some(Self { directories }))
+    }
+
+    /// Sends SIGKILL to every process that is there now, and thaws it.
+    ///
+    /// # Errors
+    /// If a cgroup cannot be read or written.
+    pub fn kill_all(&self) -> Result<()> {
+        let made = || {
+            self.directories
+                .iter()
+                .filter(|(directory, _)| directory.is_dir())
+        };
+        for (directory, _) in made() {
+            kill(directory)?;
+        }
+        for (directory, thaw) in made() {
+            if let Some(thaw) = *thaw {
+                Freezer {
+                    directory: directory.clone(),
+                    thaw,
+                }
+                .thaw()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes them, and crun's proxies in them, as far as they are empty. A parent stays.
+    pub fn remove(&self) {
+        for (directory, _) in &self.directories {
+            for directory in [&directory.join(CRUN_PROXY), directory] {
+                match fs::remove_dir(directory) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        let directory = directory.display();
+                        tracing::warn!(%error, %directory, "cannot remove a cgroup");
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn kill(directory: &Path) -> Result<()> {
+    for pid in processes(directory)? {
+        match sys::kill(pid, Signal::KILL.number()) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => return Err(Error::io("kill a process of", directory)(error.into())),
+        }
+    }
+    Ok(())
+}
+
+/// The processes of a cgroup and of those below it, which a container may have made.
+fn processes(directory: &Path) -> Result<Vec<Pid>> {
+    let mut pids = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let entries = fs::read_dir(&directory).map_err(Error::io("list", &directory))?;
+        let is_directory = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        directories.extend(
+            entries
+                .flatten()
+                .filter(is_directory)
+                .map(|entry| entry.path()),
+        );
+        let listed = read(&directory.join("cgroup.procs"))?;
+        let listed = String::from_utf8_lossy(&listed);
+        // 0 is a process of a PID namespace that we do not see into, and to kill(2) it is our
+        // own process group.
+        let seen = listed
+            .lines()
+            .filter_map(|line| line.parse().ok())
+            .filter(|&pid| pid > 0);
+        pids.extend(seen.map(Pid::from_raw));
+    }
+    Ok(pids)
+}
+
+/// A mounted cgroup hierarchy.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    /// Of version 1, the options that name its controllers; of version 2, nothing.
+    controllers: Option<Vec<String>>,
+    /// The cgroup that is seen at `mount`.
+    root: PathBuf,
+    mount: PathBuf,
+}
+
+/// One line of `/proc/PID/cgroup`: the controllers, none for version 2, and the path.
+type Membership = (Vec<String>, PathBuf);
+
+impl Mount {
+    fn carries(&self, controller: &str) -> bool {
+        self.controllers
+            .as_ref()
+            .is_some_and(|all| all.iter().any(|one| one == controller))
+    }
+
+    /// How the cgroups of this hierarchy are thawed, if they can be frozen.
+    fn thaw(&self) -> Option<Thaw> {
+        if self.controllers.is_none() {
+            return Some(("cgroup.freeze", "0"));
+        }
+        self.carries("freezer")
+            .then_some(("freezer.state", "THAWED"))
+    }
+
+    /// The cgroup in this hierarchy of a process with these memberships.
+    fn path_among<'a>(&self, memberships: &'a [Membership]) -> Option<&'a Path> {
+        let found = memberships
+            .iter()
+            .find(|(controllers, _)| match &self.controllers {
+                Some(_) => controllers
+                    .iter()
+                    .any(|controller| self.carries(controller)),
+                None => controllers.is_empty(),
+            });
+        found.map(|(_, path)| path.as_path())
+    }
+
+    /// Where a cgroup of this hierarchy is seen, if it is below the mount's root.
+    fn directory(&self, path: &Path) -> Option<PathBuf> {
+        let below = path.strip_prefix(&self.root).ok()?;
+        // `/..` is how the kernel shows what is outside our cgroup namespace.
+        let plain = below
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        plain.then(|| self.mount.join(below))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(Error::io("read", path))
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+}
+
+fn memberships(text: &[u8]) -> Vec<Membership> {
+    lines(text)
+        .filter_map(|line| {
+            let mut fields = line.splitn(3, |&byte| byte == b':').skip(1);
+            let controllers = String::from_utf8_lossy(fields.next()?).into_owned();
+            let path = PathBuf::from(OsString::from_vec(fields.next()?.to_vec()));
+            let named = controllers.split(',').filter(|one| !one.is_empty());
+            Some((named.map(str::to_owned).collect(), path))
+        })
+        .collect()
+}
+
+fn mounts(text: &[u8]) -> Vec<Mount> {
+    lines(text).filter_map(mount).collect()
+}
+
+/// `ID PARENT DEVICE ROOT MOUNT OPTIONS [FIELD]... - TYPE SOURCE OPTIONS`, proc_pid_mountinfo(5).
+fn mount(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let root = path(fields.nth(3)?);
+    let mount = path(fields.next()?);
+    let mut fields = fields.skip_while(|&field| field != b"-").skip(1);
+    let controllers = match fields.next()? {
+        b"cgroup2" => None,
+        b"cgroup" => {
+            let options = String::from_utf8_lossy(fields.nth(1)?).into_owned();
+            Some(options.split(',').map(str::to_owned).collect())
+        }
+        _ => return None,
+    };
+    Some(Mount {
+        controllers,
+        root,
+        mount,
+    })
+}
+
+/// Undoes the kernel's octal escapes of blanks and backslashes.
+fn path(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.first_chunk::<3>().filter(|_| byte == b'\\');
+        let escaped = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        rest = if escaped.is_some() {
+            &after[3..]
+        } else {
+            after
+        };
+        bytes.push(escaped.unwrap_or(byte));
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests;

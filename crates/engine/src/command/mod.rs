@@ -1,0 +1,177 @@
+//! Runs one command of a runtime.
+//!
+//! Every call has a deadline, a process group of its own and an error that carries the runtime's
+//! own last error line: from the log that `--log` names ([`log`]), else from its stderr. How the
+//! process is started, watched and reaped is in [`process`].
+//!
+//! `create`, `restore` and `exec` hand the container's streams to the runtime. Nothing is
+//! captured there, since what the runtime leaves behind holds them for as long as it lives.
+
+mod log;
+mod process;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
+
+use crate::{
+    children::Children,
+    command::process::{Ended, Failure, Streams},
+    engine::Stdio,
+    error::{Error, Result},
+    identify::Kind,
+};
+
+/// How much of a message from outside goes into an error.
+const MESSAGE_CAP: usize = 2000;
+
+/// A runtime's binary with what every call of it has in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Runtime {
+    pub(crate) kind: Kind,
+    pub(crate) binary: PathBuf,
+    /// The options before the verb. They include `--log`.
+    pub(crate) globals: Vec<OsString>,
+    /// The file that `--log` names.
+    pub(crate) log: PathBuf,
+    pub(crate) children: Children,
+}
+
+impl Runtime {
+    /// Begins the command line of `verb`.
+    pub(crate) fn call(&self, verb: &'static str, deadline: Option<Duration>) -> Call<'_> {
+        Call {
+            runtime: self,
+            verb,
+            globals: Vec::new(),
+            arguments: Vec::new(),
+            streams: Streams::Captured,
+            deadline,
+        }
+    }
+}
+
+/// The command line of one call, to be [`run`](Call::run).
+#[must_use = "it does nothing until it is run"]
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    runtime: &'a Runtime,
+    verb: &'static str,
+    globals: Vec<OsString>,
+    arguments: Vec<OsString>,
+    streams: Streams,
+    deadline: Option<Duration>,
+}
+
+impl Call<'_> {
+    pub(crate) fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// A flag, if `given`.
+    pub(crate) fn flag(self, name: &str, given: bool) -> Self {
+        if given { self.arg(name) } else { self }
+    }
+
+    /// A flag with its value as the next argument.
+    pub(crate) fn option(self, name: &str, value: impl Into<OsString>) -> Self {
+        self.arg(name).arg(value)
+    }
+
+    /// An option of the runtime itself, before the verb, for this call only.
+    pub(crate) fn global(mut self, option: impl Into<OsString>) -> Self {
+        self.globals.push(option.into());
+        self
+    }
+
+    /// Hands these streams to the runtime, so that nothing is captured.
+    pub(crate) fn stdio(mut self, stdio: Stdio) -> Self {
+        self.streams = Streams::Handed(stdio);
+        self
+    }
+
+    /// Runs it, and gives what it printed, or nothing where the streams were handed over.
+    pub(crate) async fn run(self) -> Result<Vec<u8>> {
+        let mut command = tokio::process::Command::new(&self.runtime.binary);
+        command
+            .args(&self.runtime.globals)
+            .args(&self.globals)
+            .arg(self.verb)
+            .args(&self.arguments);
+        let mark = log::Mark::set(self.runtime.log.clone());
+        tracing::debug!(engine = %self.runtime.kind, arguments = ?self.arguments, "{}", self.verb);
+        let ended =
+            process::run(command, &self.runtime.children, self.streams, self.deadline).await;
+        let engine = self.runtime.kind;
+        let verb = self.verb;
+        match ended {
+            Ok(ended) if ended.status.success() => Ok(ended.stdout),
+            Ok(ended) => {
+                let message = mark.last_error().unwrap_or_else(|| reason(&ended));
+                Err(Error::Failed {
+                    engine,
+                    verb,
+                    message: shortened(&message),
+                })
+            }
+            Err(Failure::Deadline(after)) => Err(Error::Deadline {
+                engine,
+                verb,
+                after,
+            }),
+            Err(Failure::Spawn(source)) => Err(Error::Binary {
+                binary: self.runtime.binary.display().to_string(),
+                source,
+            }),
+        }
+    }
+}
+
+/// Runs a program that is no runtime, or not known as one yet, for what it prints.
+pub(crate) async fn output(
+    program: &Path,
+    argument: &str,
+    children: &Children,
+    deadline: Duration,
+) -> io::Result<String> {
+    let mut command = tokio::process::Command::new(program);
+    command.arg(argument);
+    match process::run(command, children, Streams::Captured, Some(deadline)).await {
+        Ok(ended) => Ok(String::from_utf8_lossy(&ended.stdout).into_owned()),
+        Err(Failure::Spawn(source)) => Err(source),
+        Err(Failure::Deadline(after)) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("`{argument}` did not end within {after:?}"),
+        )),
+    }
+}
+
+/// Why a runtime failed that logged nothing: its last words.
+fn reason(ended: &Ended) -> String {
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    let last = stderr
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty());
+    last.map_or_else(|| silent(ended.status), str::to_owned)
+}
+
+fn silent(status: ExitStatus) -> String {
+    format!("it ended without a reason ({status})")
+}
+
+/// The beginning of the first line of `text`, for an error message: runsc logs the stacks of its
+/// panics as one entry.
+pub(crate) fn shortened(text: &str) -> String {
+    let text = text.trim().lines().next().unwrap_or_default();
+    let end = text.char_indices().map(|(at, _)| at).nth(MESSAGE_CAP);
+    end.map_or_else(|| text.to_owned(), |end| format!("{}…", &text[..end]))
+}

@@ -1,0 +1,234 @@
+//! One child process from start to end: process group, deadline, captured output.
+//!
+//! Knows nothing of runtimes. The child leads a process group of its own, dies with us, and is
+//! always reaped here, also when the future that waits for it is dropped.
+
+use std::{
+    future::pending,
+    io,
+    os::fd::OwnedFd,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::{
+    net::unix::pipe::Receiver,
+    process::{Child, Command},
+    runtime::Handle,
+    time::sleep,
+};
+
+use crate::{
+    children::{Children, Owned},
+    sys,
+};
+
+/// How the child's output streams are dealt with.
+#[derive(Debug)]
+pub(super) enum Streams {
+    /// Both are read, as far as the caps go; stdin is `/dev/null`.
+    Captured,
+    /// Handed to the child, and with it to the container.
+    Handed(crate::Stdio),
+}
+
+/// What became of a child.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) status: ExitStatus,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+}
+
+/// Why there is no [`Ended`].
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The program could not be started.
+    Spawn(io::Error),
+    /// The deadline passed. The process group was killed and the child reaped.
+    Deadline(Duration),
+}
+
+impl From<io::Error> for Failure {
+    fn from(source: io::Error) -> Self {
+        Self::Spawn(source)
+    }
+}
+
+/// An output beyond this is thrown away: no answer of a runtime is nearly as long.
+const STDOUT_CAP: usize = 4 << 20;
+/// Enough for the last error line of the most talkative runtime.
+const STDERR_CAP: usize = 64 << 10;
+
+/// Runs `command` to its end.
+pub(super) async fn run(
+    mut command: Command,
+    children: &Children,
+    streams: Streams,
+    deadline: Option<Duration>,
+) -> Result<Ended, Failure> {
+    // Both would make runc take the shim's own descriptors and sockets for the container's.
+    command.env_remove("LISTEN_FDS").env_remove("NOTIFY_SOCKET");
+    command.process_group(0);
+    sys::die_with_parent(&mut command);
+    let (mut stdout, mut stderr) = attach(&mut command, streams)?;
+    let mut running = Running::start(&mut command, children)?;
+    // It holds our copies of the descriptors that it handed out; with them no pipe would end.
+    drop(command);
+
+    let status = tokio::select! {
+        status = running.wait() => status?,
+        () = drain(stdout.as_mut()) => unreachable!("drain never ends"),
+        () = drain(stderr.as_mut()) => unreachable!("drain never ends"),
+        after = passed(deadline) => {
+            running.kill();
+            running.wait().await?;
+            return Err(Failure::Deadline(after));
+        }
+    };
+    Ok(Ended {
+        status,
+        stdout: stdout.map(Capture::finish).unwrap_or_default(),
+        stderr: stderr.map(Capture::finish).unwrap_or_default(),
+    })
+}
+
+async fn passed(deadline: Option<Duration>) -> Duration {
+    match deadline {
+        Some(after) => {
+            sleep(after).await;
+            after
+        }
+        None => pending().await,
+    }
+}
+
+fn attach(
+    command: &mut Command,
+    streams: Streams,
+) -> io::Result<(Option<Capture>, Option<Capture>)> {
+    let handed = match streams {
+        Streams::Captured => {
+            let (stdout, for_stdout) = Capture::new(STDOUT_CAP)?;
+            let (stderr, for_stderr) = Capture::new(STDERR_CAP)?;
+            command
+                .stdin(Stdio::null())
+                .stdout(for_stdout)
+                .stderr(for_stderr);
+            return Ok((Some(stdout), Some(stderr)));
+        }
+        Streams::Handed(stdio) => stdio,
+    };
+    let or_null = |stream: Option<OwnedFd>| stream.map_or_else(Stdio::null, Stdio::from);
+    command.stdin(or_null(handed.stdin));
+    command.stdout(or_null(handed.stdout));
+    command.stderr(or_null(handed.stderr));
+    Ok((None, None))
+}
+
+/// One captured stream.
+struct Capture {
+    pipe: Receiver,
+    kept: Vec<u8>,
+    cap: usize,
+}
+
+impl Capture {
+    fn new(cap: usize) -> io::Result<(Self, OwnedFd)> {
+        let (ours, childs) = pipe_with(PipeFlags::CLOEXEC)?;
+        Ok((
+            Self {
+                pipe: Receiver::from_owned_fd(ours)?,
+                kept: Vec::new(),
+                cap,
+            },
+            childs,
+        ))
+    }
+
+    /// Reads what is there. Gives whether more may come.
+    fn read_ready(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.pipe.try_read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(count) => {
+                    let room = self.cap - self.kept.len();
+                    self.kept.extend_from_slice(&buffer[..count.min(room)]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    /// What the child wrote. It has ended; a process that it left behind may hold the pipe for
+    /// ever, so its end is not waited for.
+    fn finish(mut self) -> Vec<u8> {
+        self.read_ready();
+        self.kept
+    }
+}
+
+/// Keeps the pipe from filling up. Never ends: the child's end is what is waited for.
+async fn drain(capture: Option<&mut Capture>) {
+    if let Some(capture) = capture {
+        while capture.pipe.readable().await.is_ok() && capture.read_ready() {}
+    }
+    pending().await
+}
+
+/// A child that is not reaped yet; dropping it ends its process group.
+struct Running {
+    /// `None` when it is reaped, or handed to the task that does it.
+    child: Option<(Child, Owned)>,
+    group: Pid,
+}
+
+impl Running {
+    fn start(command: &mut Command, children: &Children) -> io::Result<Self> {
+        let (child, owned) = children.spawn(command)?;
+        Ok(Self {
+            group: owned.pid(),
+            child: Some((child, owned)),
+        })
+    }
+
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let Some((child, _)) = &mut self.child else {
+            return Err(io::Error::other("the process was waited for before"));
+        };
+        let status = child.wait().await?;
+        self.child = None;
+        Ok(status)
+    }
+
+    /// SIGKILL to the whole group. Only before the leader is reaped, whose zombie keeps the
+    /// group's number from being given to somebody else.
+    fn kill(&self) {
+        // It fails only for a group that is empty.
+        let _ = killpg(self.group, Signal::SIGKILL);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.child.is_none() {
+            return;
+        }
+        self.kill();
+        // Without a runtime, this process is at its end and leaves the zombie to its parent.
+        if let (Some((mut child, owned)), Ok(runtime)) = (self.child.take(), Handle::try_current())
+        {
+            runtime.spawn(async move {
+                let _ = child.wait().await;
+                drop(owned);
+            });
+        }
+    }
+}

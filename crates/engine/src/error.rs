@@ -1,0 +1,124 @@
+//! Why an engine's call failed.
+
+use std::{error::Error as _, io, path::PathBuf, time::Duration};
+
+use crate::{identify::Kind, manifest};
+
+/// What an engine's call gives.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an engine's call failed. A message says the step and the thing; its cause is the source.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The runtime's binary is not there or not executable.
+    #[error("cannot run the runtime binary {binary}: install it, or name another with binary_name")]
+    Binary {
+        /// The name or path that was looked for.
+        binary: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The binary runs, but it is none of the runtimes that this crate drives.
+    #[error("{binary} is neither runsc, runc nor crun: `{binary} --version` printed {output:?}")]
+    UnknownRuntime {
+        /// The path of the binary.
+        binary: PathBuf,
+        /// The first line that it printed.
+        output: String,
+    },
+    /// The call took too long, and the runtime was killed.
+    #[error("{engine} {verb} did not end within {after:?} and was killed ([timeouts] sets this)")]
+    Deadline {
+        /// The runtime.
+        engine: Kind,
+        /// Its command.
+        verb: &'static str,
+        /// The deadline.
+        after: Duration,
+    },
+    /// The runtime failed; the message is its own last error line.
+    #[error("{engine} {verb} failed: {message}")]
+    Failed {
+        /// The runtime.
+        engine: Kind,
+        /// Its command.
+        verb: &'static str,
+        /// Its last error line.
+        message: String,
+    },
+    /// CRIU failed beneath the runtime; the cause is from CRIU's log.
+    #[error("{engine} {verb} failed: {cause} (CRIU's log: {log})")]
+    Criu {
+        /// The runtime.
+        engine: Kind,
+        /// Its command.
+        verb: &'static str,
+        /// The line of the log that tells why.
+        cause: String,
+        /// The kept log.
+        log: PathBuf,
+    },
+    /// The runtime does not know the container.
+    #[error("{engine} does not know container {id}")]
+    NoSuchContainer {
+        /// The runtime.
+        engine: Kind,
+        /// The container.
+        id: String,
+    },
+    /// There is no process left to signal.
+    #[error("container {id} has no such process: it has already ended")]
+    NoSuchProcess {
+        /// The container.
+        id: String,
+    },
+    /// The engine cannot do what was asked, in any state.
+    #[error("{engine} {version} does not support {what}: {advice}")]
+    Unsupported {
+        /// The runtime.
+        engine: Kind,
+        /// Its version.
+        version: String,
+        /// The option or call.
+        what: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// The runtime answered something that cannot be understood.
+    #[error("{engine} {verb} answered {output:?}, which is not what it documents")]
+    Answer {
+        /// The runtime.
+        engine: Kind,
+        /// Its command.
+        verb: &'static str,
+        /// The beginning of what it printed.
+        output: String,
+    },
+    /// A file could not be read, written, made or removed.
+    #[error("cannot {step} {path}", path = path.display())]
+    Io {
+        /// What was done to the file.
+        step: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The checkpoint image is broken, foreign or not there.
+    #[error(transparent)]
+    Image(#[from] manifest::Error),
+}
+
+impl Error {
+    /// For `map_err`: an I/O error together with what was being done to which file.
+    pub fn io(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { step, path, source }
+    }
+}
+
+/// The error and what caused it, for the log: where it goes no further, it is told whole.
+pub(crate) fn chain(error: &Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
+}

@@ -1,0 +1,39 @@
+//! Drives OCI runtimes: gVisor's `runsc`, `runc` and `crun`.
+//!
+//! [`Engine`] is what the process objects of a shim need from a runtime; [`connect`] asks a binary
+//! what it is and gives the engine for it. Every engine is driven by its command line
+//! ([`command`]): each call has a deadline, runs in a process group of its own, and fails with
+//! the runtime's own last error line.
+//!
+//! A checkpoint image is sealed and checked by [`manifest`]. CRIU, which runc and crun dump and
+//! restore through, is configured and its log is read in [`criu`].
+//!
+//! This crate is the only one that starts a runtime. It knows neither containerd nor ttrpc, and
+//! it does not reap what it did not start: see [`Children`].
+
+mod answer;
+pub mod cgroup;
+pub mod children;
+pub mod command;
+mod connect;
+pub mod criu;
+mod engine;
+mod error;
+pub mod host;
+pub mod identify;
+pub mod manifest;
+mod options;
+mod runc;
+mod runsc;
+mod sys;
+
+pub use children::Children;
+pub use connect::{Settings, Timeouts, connect, connect_as};
+pub use engine::{
+    Checkpoint, CheckpointReport, Create, Engine, EngineState, EngineStatus, Exec, ExecPids, Phase,
+    Restore, Signal, Stdio, Target,
+};
+pub use error::{Error, Result};
+pub use identify::{Identity, Kind, Version};
+pub use options::{CgroupMode, CheckpointOptions};
+pub use runsc::Runsc;

@@ -1,0 +1,217 @@
+//! Checkpoint and restore through CRIU.
+//!
+//! An option goes by flag where the release has it, else by CRIU's configuration file
+//! ([`config`]). Whatever a failed restore leaves behind is removed here, since the runtimes
+//! leave processes, cgroups and mounts.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    mount::{MntFlags, umount2},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use super::Runc;
+use crate::{
+    cgroup::Vacant,
+    command::Call,
+    criu::{config, log},
+    engine::{Checkpoint, CheckpointReport, Engine, Restore},
+    error::{Error, Result, chain},
+    identify::{Kind, find},
+    options::{CgroupMode, CheckpointOptions},
+};
+
+/// What crun mounts over masked directories: one directory in its root. In an image it has the
+/// fixed name of crun's default root, and crun itself does not tell CRIU where it is now.
+const MASK: &str = ".empty-directory";
+const MASK_IN_IMAGE: &str = "/run/crun/.empty-directory";
+
+/// Where crun mounts the root file system for CRIU, below the bundle. It stays when crun is
+/// killed, and no restore succeeds then.
+const CRUN_ROOT_MOUNT: &str = "criu-root";
+
+pub(super) async fn checkpoint(
+    runc: &Runc,
+    id: &str,
+    request: &Checkpoint,
+) -> Result<CheckpointReport> {
+    config::write(
+        &request.bundle,
+        runc.runtime.kind,
+        &dump_lines(runc, &request.options),
+    )?;
+    let log = fresh_log(&request.work, log::DUMP)?;
+    let call = runc
+        .runtime
+        .call("checkpoint", runc.timeouts.checkpoint)
+        .option("--image-path", &request.image)
+        .option("--work-path", &request.work)
+        .flag("--leave-running", !request.end_by_criu);
+    let dumped = options(runc, call, &request.options).arg(id).run().await;
+    dumped.map_err(|error| explained(runc, error, &log))?;
+    Ok(CheckpointReport {
+        phases: Vec::new(),
+        criu_version: log::version(&log),
+    })
+}
+
+pub(super) async fn restore(runc: &Runc, id: &str, request: Restore) -> Result<Pid> {
+    // Else what is removed after the failure would be somebody else's container.
+    runc.refuse_known("restore", id)?;
+    config::write(
+        &request.bundle,
+        runc.runtime.kind,
+        &restore_lines(runc, &request.options),
+    )?;
+    let log = fresh_log(&request.work, log::RESTORE)?;
+    if runc.runtime.kind == Kind::Crun {
+        // crun makes it at a create only, so that after a reboot there is none.
+        let mask = runc.root.join(MASK);
+        fs::create_dir_all(&mask).map_err(Error::io("make", mask))?;
+    }
+    let cgroups = vacant_cgroups(&request.bundle)?;
+    let call = runc
+        .runtime
+        .call("restore", runc.timeouts.restore)
+        .stdio(request.stdio)
+        .arg("--detach")
+        .option("--bundle", &request.bundle)
+        .option("--pid-file", &request.pid_file)
+        .option("--image-path", &request.image)
+        .option("--work-path", &request.work)
+        // crun has neither flag.
+        .flag("--no-subreaper", runc.runtime.kind == Kind::Runc)
+        .flag(
+            "--no-pivot",
+            runc.runtime.kind == Kind::Runc && runc.no_pivot_root,
+        );
+    let restored = match options(runc, call, &request.options).arg(id).run().await {
+        Ok(_) => runc.pid("restore", &request.pid_file),
+        Err(error) => Err(explained(runc, error, &log)),
+    };
+    if restored.is_err() {
+        clean_up(runc, id, &request.bundle, cgroups.as_ref()).await;
+    }
+    restored
+}
+
+/// The flags that both verbs have.
+fn options<'a>(runc: &Runc, call: Call<'a>, options: &CheckpointOptions) -> Call<'a> {
+    let mut call = call
+        .flag("--tcp-established", options.tcp_established)
+        .flag("--ext-unix-sk", options.ext_unix_sk)
+        .flag("--shell-job", options.shell_job)
+        .flag("--file-locks", options.file_locks);
+    if !by_file(runc, options.cgroup_mode) {
+        call = call.option("--manage-cgroups-mode", options.cgroup_mode.as_str());
+    }
+    for namespace in &options.empty_namespaces {
+        call = call.option("--empty-ns", namespace);
+    }
+    call
+}
+
+/// Whether the release refuses the mode as a flag.
+fn by_file(runc: &Runc, mode: CgroupMode) -> bool {
+    runc.runtime.kind == Kind::Runc && runc.version.is_before(1, 2) && mode == CgroupMode::Ignore
+}
+
+fn dump_lines(runc: &Runc, options: &CheckpointOptions) -> Vec<String> {
+    let mode = options.cgroup_mode;
+    let line = by_file(runc, mode).then(|| format!("manage-cgroups={}", mode.as_str()));
+    line.into_iter().collect()
+}
+
+fn restore_lines(runc: &Runc, options: &CheckpointOptions) -> Vec<String> {
+    let mut lines = dump_lines(runc, options);
+    if runc.runtime.kind == Kind::Crun {
+        let mask = runc.root.join(MASK);
+        lines.push(format!("external=mnt[{MASK_IN_IMAGE}]:{}", mask.display()));
+    }
+    lines
+}
+
+/// Where the log of this call will be. One of an earlier call would explain the wrong failure.
+fn fresh_log(work: &Path, name: &str) -> Result<PathBuf> {
+    let log = work.join(name);
+    match fs::remove_file(&log) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove the old log", &log)(error))
+        }
+        _ => Ok(log),
+    }
+}
+
+/// The error with the cause from CRIU's log, or what is missing for CRIU to run at all.
+fn explained(runc: &Runc, error: Error, log: &Path) -> Error {
+    let Error::Failed {
+        engine,
+        verb,
+        message,
+    } = error
+    else {
+        return error;
+    };
+    if let Some(cause) = log::cause(log) {
+        return Error::Criu {
+            engine,
+            verb,
+            cause,
+            log: log.to_owned(),
+        };
+    }
+    let without = || format!("{verb} without CRIU");
+    match engine {
+        Kind::Runc if find("criu").is_err() => {
+            runc.unsupported(without(), "install criu in the PATH of containerd")
+        }
+        Kind::Crun if message.contains("libcriu.so") => runc.unsupported(
+            without(),
+            "install libcriu.so.2 (package libcriu2 or criu-libs)",
+        ),
+        _ => Error::Failed {
+            engine,
+            verb,
+            message,
+        },
+    }
+}
+
+/// Removes what a failed restore left. What cannot be removed is logged, since the failure
+/// itself is what the caller has to know.
+async fn clean_up(runc: &Runc, id: &str, bundle: &Path, cgroups: Option<&Vacant>) {
+    let warn = |what: &str, error: &Error| {
+        tracing::warn!(
+            "after the failed restore of {id}, cannot {what}: {}",
+            chain(error)
+        );
+    };
+    // CRIU, when killed, leaves processes that will never run, of which the runtime knows none.
+    if let Some(Err(error)) = cgroups.map(Vacant::kill_all) {
+        warn("kill what is in its cgroups", &error);
+    }
+    if let Err(error) = runc.delete(id, true).await {
+        warn("delete the container", &error);
+    }
+    if runc.runtime.kind == Kind::Crun {
+        let mount = bundle.join(CRUN_ROOT_MOUNT);
+        // Usually it is not there.
+        let _ = umount2(&mount, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+        let _ = fs::remove_dir(&mount);
+    }
+    if let Some(cgroups) = cgroups {
+        cgroups.remove();
+    }
+}
+
+/// The cgroups that the spec names, if nobody is there.
+fn vacant_cgroups(bundle: &Path) -> Result<Option<Vacant>> {
+    let spec = config::spec(bundle)?;
+    let path = spec.pointer("/linux/cgroupsPath").and_then(Value::as_str);
+    path.map_or(Ok(None), Vacant::at)
+}

@@ -1,0 +1,314 @@
+//! runc and crun, by their command lines, which differ little: what does is told by [`Kind`] and
+//! [`Version`]. Checkpoint and restore, which go through CRIU, are in [`images`].
+//!
+//! Seen of runc 1.1.15 and 1.3.6, crun 1.21 and 1.28.
+
+mod images;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use nix::{errno::Errno, unistd::Pid};
+use rustix::process::pidfd_send_signal;
+use serde_json::Value;
+
+use crate::{
+    answer,
+    cgroup::Freezer,
+    command::Runtime,
+    connect::{Settings, Timeouts},
+    criu::config,
+    engine::{
+        Checkpoint, CheckpointReport, Create, Engine, EngineState, EngineStatus, Exec, ExecPids,
+        Restore, Signal, Target,
+    },
+    error::{Error, Result},
+    identify::{Identity, Kind, Version},
+    options::CheckpointOptions,
+    sys,
+};
+
+/// The engine for runc and crun.
+#[derive(Debug)]
+pub(crate) struct Runc {
+    runtime: Runtime,
+    version: Version,
+    /// Where the runtime keeps a directory for each container.
+    root: PathBuf,
+    no_pivot_root: bool,
+    no_new_keyring: bool,
+    timeouts: Timeouts,
+}
+
+impl Runc {
+    pub(crate) fn connected(identity: Identity, settings: Settings) -> Self {
+        let log = settings.bundle.join("log.json");
+        let mut globals: Vec<OsString> = Vec::from([
+            "--root".into(),
+            settings.root.clone().into(),
+            "--log".into(),
+            log.clone().into(),
+            "--log-format".into(),
+            "json".into(),
+        ]);
+        if settings.systemd_cgroup {
+            globals.push("--systemd-cgroup".into());
+        }
+        let runtime = Runtime {
+            kind: identity.kind,
+            binary: identity.binary,
+            globals,
+            log,
+            children: settings.children,
+        };
+        Self {
+            runtime,
+            version: identity.version,
+            root: settings.root,
+            no_pivot_root: settings.no_pivot_root,
+            no_new_keyring: settings.no_new_keyring,
+            timeouts: settings.timeouts,
+        }
+    }
+
+    /// Whether the runtime has a directory of the container.
+    fn knows(&self, id: &str) -> Result<bool> {
+        answer::exists(&self.root.join(id))
+    }
+
+    fn refuse_known(&self, verb: &'static str, id: &str) -> Result<()> {
+        if self.knows(id)? {
+            return Err(answer::known_already(self.runtime.kind, verb));
+        }
+        Ok(())
+    }
+
+    fn pid(&self, verb: &'static str, path: &Path) -> Result<Pid> {
+        answer::pid_file(self.runtime.kind, verb, path).map(Pid::from_raw)
+    }
+
+    fn unsupported(&self, what: String, advice: &str) -> Error {
+        Error::Unsupported {
+            engine: self.runtime.kind,
+            version: self.version.to_string(),
+            what,
+            advice: advice.to_owned(),
+        }
+    }
+
+    /// The runtimes say in words only why a signal cannot be sent, so the state tells.
+    async fn refused(&self, id: &str, error: Error) -> Error {
+        match self.state(id).await {
+            Ok(EngineState {
+                status: EngineStatus::Stopped,
+                ..
+            })
+            | Err(Error::NoSuchContainer { .. }) => Error::NoSuchProcess { id: id.to_owned() },
+            Ok(_) => error,
+            Err(error) => error,
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Runc {
+    fn kind(&self) -> Kind {
+        self.runtime.kind
+    }
+
+    fn version(&self) -> &Version {
+        &self.version
+    }
+
+    fn binary(&self) -> &Path {
+        &self.runtime.binary
+    }
+
+    fn prepare_spec(&self, bundle: &Path, spec: &mut Value) -> Result<bool> {
+        config::adopt(bundle, spec)
+    }
+
+    fn check_options(&self, options: &CheckpointOptions) -> Result<()> {
+        // `runc --empty-ns` takes this name only.
+        let takes = |name: &String| self.runtime.kind == Kind::Runc && name == "network";
+        let Some(name) = options.empty_namespaces.iter().find(|name| !takes(name)) else {
+            return Ok(());
+        };
+        let advice = match self.runtime.kind {
+            Kind::Runc => "it can leave the namespace \"network\" empty, and no other",
+            Kind::Crun | Kind::Runsc => "leave empty_namespaces unset",
+        };
+        Err(self.unsupported(
+            format!("the checkpoint option empty_namespaces = [{name:?}]"),
+            advice,
+        ))
+    }
+
+    async fn create(&self, id: &str, request: Create) -> Result<Pid> {
+        let call = self
+            .runtime
+            .call("create", self.timeouts.create)
+            .stdio(request.stdio);
+        call.option("--bundle", request.bundle)
+            .option("--pid-file", &request.pid_file)
+            .flag("--no-pivot", self.no_pivot_root)
+            .flag("--no-new-keyring", self.no_new_keyring)
+            .arg(id)
+            .run()
+            .await?;
+        self.pid("create", &request.pid_file)
+    }
+
+    async fn start(&self, id: &str) -> Result<()> {
+        self.runtime
+            .call("start", self.timeouts.start)
+            .arg(id)
+            .run()
+            .await
+            .map(drop)
+    }
+
+    async fn exec(&self, id: &str, request: Exec) -> Result<ExecPids> {
+        let call = self
+            .runtime
+            .call("exec", self.timeouts.exec)
+            .stdio(request.stdio);
+        call.option("--process", request.process_file)
+            .arg("--detach")
+            .option("--pid-file", &request.pid_file)
+            .arg(id)
+            .run()
+            .await?;
+        let host = self.pid("exec", &request.pid_file)?;
+        Ok(ExecPids {
+            host,
+            inner: host.as_raw(),
+        })
+    }
+
+    async fn kill(&self, id: &str, signal: Signal, target: Target) -> Result<()> {
+        let (init, all) = match target {
+            Target::Init(init) => (init, false),
+            Target::All(init) => (init, true),
+            // The runtimes signal no other process than init.
+            Target::Exec(pids) => {
+                return sys::kill(pids.host, signal.number()).map_err(|errno| match errno {
+                    Errno::ESRCH => Error::NoSuchProcess { id: id.to_owned() },
+                    errno => Error::io("signal", format!("/proc/{}", pids.host))(errno.into()),
+                });
+            }
+        };
+        let call = self
+            .runtime
+            .call("kill", self.timeouts.kill)
+            .flag("--all", all);
+        match call.arg(id).arg(signal.number().to_string()).run().await {
+            Err(error @ Error::Failed { .. }) => return Err(self.refused(id, error).await),
+            result => result.map(drop)?,
+        }
+        // crun leaves a paused container frozen, and in cgroup version 1 the signal pending.
+        if self.runtime.kind == Kind::Crun
+            && signal == Signal::KILL
+            && let Ok(Some(freezer)) = Freezer::of(init)
+            && let Err(error) = freezer.thaw()
+        {
+            // It may have gone in the meantime.
+            tracing::debug!(%error, "a killed container was not thawed");
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, id: &str, force: bool) -> Result<()> {
+        let call = self
+            .runtime
+            .call("delete", self.timeouts.delete)
+            .flag("--force", force);
+        match call.arg(id).run().await {
+            // CRIU has ended it at the end of a dump, for instance.
+            Err(Error::Failed { .. }) if !self.knows(id)? => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    async fn state(&self, id: &str) -> Result<EngineState> {
+        match self
+            .runtime
+            .call("state", self.timeouts.state)
+            .arg(id)
+            .run()
+            .await
+        {
+            Err(Error::Failed { .. }) if !self.knows(id)? => Err(Error::NoSuchContainer {
+                engine: self.runtime.kind,
+                id: id.to_owned(),
+            }),
+            printed => answer::state(self.runtime.kind, &printed?),
+        }
+    }
+
+    async fn processes(&self, id: &str) -> Result<Vec<i32>> {
+        let call = self
+            .runtime
+            .call("ps", self.timeouts.state)
+            .option("--format", "json");
+        answer::pids(self.runtime.kind, &call.arg(id).run().await?)
+    }
+
+    async fn pause(&self, id: &str) -> Result<()> {
+        self.runtime
+            .call("pause", self.timeouts.pause)
+            .arg(id)
+            .run()
+            .await
+            .map(drop)
+    }
+
+    async fn resume(&self, id: &str) -> Result<()> {
+        self.runtime
+            .call("resume", self.timeouts.resume)
+            .arg(id)
+            .run()
+            .await
+            .map(drop)
+    }
+
+    async fn checkpoint(&self, id: &str, request: &Checkpoint) -> Result<CheckpointReport> {
+        images::checkpoint(self, id, request).await
+    }
+
+    async fn restore(&self, id: &str, request: Restore) -> Result<Pid> {
+        images::restore(self, id, request).await
+    }
+
+    async fn end_frozen(&self, _id: &str, init: Pid, pidfd: BorrowedFd<'_>) -> Result<()> {
+        match Freezer::of(init) {
+            Ok(Some(freezer)) => freezer.end(),
+            Ok(None) => match pidfd_send_signal(pidfd, rustix::process::Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+                Err(error) => Err(Error::io("kill", format!("/proc/{init}"))(error.into())),
+            },
+            // It ended by itself, and with init all processes of its PID namespace.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn features(&self) -> Result<Option<Value>> {
+        match self
+            .runtime
+            .call("features", self.timeouts.state)
+            .run()
+            .await
+        {
+            Err(error) if answer::knows_no_such_command(&error) => Ok(None),
+            printed => answer::features(self.runtime.kind, &printed?).map(Some),
+        }
+    }
+}

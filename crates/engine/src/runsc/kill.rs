@@ -1,0 +1,63 @@
+//! Signals to a gVisor container, in every state.
+
+use nix::errno::Errno;
+
+use super::Runsc;
+use crate::{
+    engine::{Engine, EngineStatus, Signal, Target},
+    error::{Error, Result},
+    sys,
+};
+
+pub(super) async fn kill(runsc: &Runsc, id: &str, signal: Signal, target: Target) -> Result<()> {
+    let call = runsc.runtime.call("kill", runsc.timeouts.kill);
+    let call = match target {
+        Target::Init(_) => call,
+        Target::All(_) => call.arg("--all"),
+        Target::Exec(pids) => call.option("--pid", pids.inner.to_string()),
+    };
+    match call.arg(id).arg(signal.number().to_string()).run().await {
+        Err(error @ Error::Failed { .. }) => refused(runsc, id, signal, target, error).await,
+        result => result.map(drop),
+    }
+}
+
+/// runsc says in words only why it refused, so the state tells what to do.
+async fn refused(
+    runsc: &Runsc,
+    id: &str,
+    signal: Signal,
+    target: Target,
+    error: Error,
+) -> Result<()> {
+    let gone = || Error::NoSuchProcess { id: id.to_owned() };
+    let status = match runsc.state(id).await {
+        Err(Error::NoSuchContainer { .. }) => EngineStatus::Stopped,
+        state => state?.status,
+    };
+    let state = match status {
+        EngineStatus::Stopped => return Err(gone()),
+        EngineStatus::Running => {
+            let Target::Exec(pids) = target else {
+                return Err(error);
+            };
+            let lives = runsc.processes(id).await?.contains(&pids.inner);
+            return Err(if lives { error } else { gone() });
+        }
+        EngineStatus::Creating | EngineStatus::Created => "created",
+        EngineStatus::Paused => "paused",
+    };
+    match target {
+        Target::Init(sandbox) | Target::All(sandbox) if signal == Signal::KILL => {
+            sys::kill(sandbox, signal.number()).map_err(|errno| match errno {
+                Errno::ESRCH => gone(),
+                errno => Error::io("kill the sandbox", format!("/proc/{sandbox}"))(errno.into()),
+            })
+        }
+        _ => {
+            let what = format!("signal {} to a {state} container", signal.number());
+            let advice = "have it run first, or kill the container with SIGKILL";
+            Err(runsc.unsupported(what, advice))
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! gVisor's runsc, by its command line.
+//!
+//! The pid of a container is that of its sandbox, whose exit status is the container's; no
+//! `runsc wait` is kept. Processes inside have pids of the sandbox's own kernel, so an exec has
+//! two: the resident `runsc exec` on the host, and the one inside.
+//!
+//! A checkpoint always leaves the sandbox running: one that stops it loses the container when
+//! the disk is full, and does not end a paused one at all. The caller ends it by
+//! [`Engine::end_frozen`].
+//!
+//! Seen of runsc of 2024-07-29 and 2026-07-01.
+
+mod filestore;
+mod kill;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use nix::{errno::Errno, unistd::Pid};
+use rustix::process::pidfd_send_signal;
+use serde_json::Value;
+
+use crate::{
+    answer,
+    children::Children,
+    command::{Call, Runtime},
+    connect::{Settings, Timeouts},
+    engine::{
+        Checkpoint, CheckpointReport, Create, Engine, EngineState, EngineStatus, Exec, ExecPids,
+        Restore, Signal, Target,
+    },
+    error::{Error, Result, chain},
+    identify::{Identity, Kind, Version, identify},
+    options::{CgroupMode, CheckpointOptions},
+    sys,
+};
+
+/// Where containerd's shim of gVisor keeps runsc's state, if nobody says otherwise.
+const DEFAULT_ROOT: &str = "/run/containerd/runsc";
+/// The annotation by which the CRI plugin tells where a pod's logs go.
+const LOG_DIRECTORY: &str = "io.kubernetes.cri.sandbox-log-directory";
+/// The log of a crash of the sandbox there, as gVisor's shim names it.
+const PANIC_LOG: &str = "gvisor_panic.log";
+
+/// The engine for runsc.
+#[derive(Debug)]
+pub struct Runsc {
+    runtime: Runtime,
+    version: Version,
+    /// Where runsc keeps its state files.
+    root: PathBuf,
+    /// Whether the configuration leaves it to us where the filestore goes.
+    places_filestore: bool,
+    timeouts: Timeouts,
+}
+
+impl Runsc {
+    /// As gVisor's own shim makes it: `root` (if empty, [`DEFAULT_ROOT`]) and `namespace` give
+    /// the state directory, `path` is the bundle, `runtime` the binary, and `config` its flags;
+    /// `spec` may name the directory of the panic log. Calls are entered in `children`.
+    ///
+    /// # Errors
+    /// If the binary is missing, or is no runsc.
+    pub async fn new(
+        root: &Path,
+        path: &Path,
+        namespace: &str,
+        runtime: &str,
+        mut config: BTreeMap<String, String>,
+        spec: &Value,
+        children: Children,
+    ) -> Result<Arc<Self>> {
+        let identity = identify(runtime, &children).await?;
+        if identity.kind != Kind::Runsc {
+            return Err(Error::Unsupported {
+                engine: identity.kind,
+                version: identity.version.to_string(),
+                what: "a gVisor sandbox".to_owned(),
+                advice: format!("name a runsc instead of {}", identity.binary.display()),
+            });
+        }
+        if let Some(directory) = spec["annotations"][LOG_DIRECTORY].as_str() {
+            let log = Path::new(directory).join(PANIC_LOG).display().to_string();
+            config.entry("panic-log".to_owned()).or_insert(log);
+        }
+        let root = if root.as_os_str().is_empty() {
+            Path::new(DEFAULT_ROOT)
+        } else {
+            root
+        };
+        let settings = Settings {
+            binary: runtime.to_owned(),
+            root: root.join(namespace),
+            bundle: path.to_owned(),
+            systemd_cgroup: false,
+            runsc_config: config,
+            no_pivot_root: false,
+            no_new_keyring: false,
+            timeouts: Timeouts::default(),
+            children,
+        };
+        Ok(Arc::new(Self::connected(identity, settings)))
+    }
+
+    pub(crate) fn connected(identity: Identity, settings: Settings) -> Self {
+        let config = settings.runsc_config;
+        let log = settings.bundle.join("log.json");
+        let mut globals = vec![
+            format!("--root={}", settings.root.display()).into(),
+            format!("--log={}", log.display()).into(),
+            "--log-format=json".into(),
+        ];
+        if settings.systemd_cgroup {
+            globals.push("--systemd-cgroup=true".into());
+        }
+        // Last, since of two equal flags the later one wins.
+        globals.extend(
+            config
+                .iter()
+                .map(|(key, value)| format!("--{key}={value}").into()),
+        );
+        Self {
+            places_filestore: !config.contains_key("overlay2") && !config.contains_key("overlay"),
+            root: config.get("root").map_or(settings.root, PathBuf::from),
+            runtime: Runtime {
+                kind: Kind::Runsc,
+                binary: identity.binary,
+                globals,
+                log: config.get("log").map_or(log, PathBuf::from),
+                children: settings.children,
+            },
+            version: identity.version,
+            timeouts: settings.timeouts,
+        }
+    }
+
+    /// A `create` or `restore`, which both make a sandbox.
+    fn making<'a>(&self, call: Call<'a>, bundle: &Path, pid_file: &Path) -> Call<'a> {
+        let call = if self.places_filestore {
+            call.global(filestore::flag(bundle))
+        } else {
+            call
+        };
+        call.option("--bundle", bundle)
+            .option("--pid-file", pid_file)
+    }
+
+    /// Whether runsc has a state file of the container: `ID_sandbox:SANDBOX.state`.
+    fn knows(&self, id: &str) -> Result<bool> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            entries => entries.map_err(Error::io("list", &self.root))?,
+        };
+        let beginning = format!("{id}_sandbox:");
+        Ok(entries.flatten().any(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with(&beginning) && name.ends_with(".state")
+        }))
+    }
+
+    fn unsupported(&self, what: String, advice: &str) -> Error {
+        Error::Unsupported {
+            engine: Kind::Runsc,
+            version: self.version.to_string(),
+            what,
+            advice: advice.to_owned(),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Runsc {
+    fn kind(&self) -> Kind {
+        Kind::Runsc
+    }
+
+    fn version(&self) -> &Version {
+        &self.version
+    }
+
+    fn binary(&self) -> &Path {
+        &self.runtime.binary
+    }
+
+    fn prepare_spec(&self, _bundle: &Path, _spec: &mut Value) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn check_options(&self, options: &CheckpointOptions) -> Result<()> {
+        // File locks and terminals live in the sandbox's own kernel, which saves them.
+        let CheckpointOptions {
+            tcp_established,
+            ext_unix_sk,
+            shell_job: _,
+            file_locks: _,
+            cgroup_mode,
+            empty_namespaces,
+        } = options;
+        let option = if *tcp_established {
+            "tcp_established"
+        } else if *ext_unix_sk {
+            "ext_unix_sk"
+        } else if *cgroup_mode != CgroupMode::Ignore {
+            "cgroup_mode"
+        } else if !empty_namespaces.is_empty() {
+            "empty_namespaces"
+        } else {
+            return Ok(());
+        };
+        let advice = "it is an option of CRIU; leave it unset for runsc";
+        Err(self.unsupported(format!("the checkpoint option {option}"), advice))
+    }
+
+    async fn create(&self, id: &str, request: Create) -> Result<Pid> {
+        let call = self
+            .runtime
+            .call("create", self.timeouts.create)
+            .stdio(request.stdio);
+        self.making(call, &request.bundle, &request.pid_file)
+            .arg(id)
+            .run()
+            .await?;
+        answer::pid_file(Kind::Runsc, "create", &request.pid_file).map(Pid::from_raw)
+    }
+
+    async fn start(&self, id: &str) -> Result<()> {
+        self.runtime
+            .call("start", self.timeouts.start)
+            .arg(id)
+            .run()
+            .await
+            .map(drop)
+    }
+
+    async fn exec(&self, id: &str, request: Exec) -> Result<ExecPids> {
+        let mut inner = request.pid_file.clone().into_os_string();
+        inner.push(".internal");
+        let inner = PathBuf::from(inner);
+        let call = self
+            .runtime
+            .call("exec", self.timeouts.exec)
+            .stdio(request.stdio);
+        let call = call
+            .option("--process", &request.process_file)
+            .arg("--detach");
+        let call = call.option("--pid-file", &request.pid_file);
+        call.option("--internal-pid-file", &inner)
+            .arg(id)
+            .run()
+            .await?;
+        let host = answer::pid_file(Kind::Runsc, "exec", &request.pid_file).map(Pid::from_raw)?;
+        let pids =
+            answer::pid_file(Kind::Runsc, "exec", &inner).map(|inner| ExecPids { host, inner });
+        // The caller knows, and removes, his own file only.
+        if let Err(error) = fs::remove_file(&inner) {
+            tracing::warn!("cannot remove the pid file {}: {error}", inner.display());
+        }
+        pids
+    }
+
+    async fn kill(&self, id: &str, signal: Signal, target: Target) -> Result<()> {
+        kill::kill(self, id, signal, target).await
+    }
+
+    async fn delete(&self, id: &str, force: bool) -> Result<()> {
+        let call = self
+            .runtime
+            .call("delete", self.timeouts.delete)
+            .flag("--force", force);
+        match call.arg(id).run().await {
+            Err(Error::Failed { .. }) if !self.knows(id)? => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    async fn state(&self, id: &str) -> Result<EngineState> {
+        match self
+            .runtime
+            .call("state", self.timeouts.state)
+            .arg(id)
+            .run()
+            .await
+        {
+            Err(Error::Failed { .. }) if !self.knows(id)? => Err(Error::NoSuchContainer {
+                engine: Kind::Runsc,
+                id: id.to_owned(),
+            }),
+            // runsc asks a created or paused sandbox nothing, and so does not see that it died.
+            result => Ok(checked(answer::state(Kind::Runsc, &result?)?)),
+        }
+    }
+
+    async fn processes(&self, id: &str) -> Result<Vec<i32>> {
+        let call = self
+            .runtime
+            .call("ps", self.timeouts.state)
+            .option("--format", "json");
+        answer::pids(Kind::Runsc, &call.arg(id).run().await?)
+    }
+
+    async fn pause(&self, id: &str) -> Result<()> {
+        self.runtime
+            .call("pause", self.timeouts.pause)
+            .arg(id)
+            .run()
+            .await
+            .map(drop)
+    }
+
+    async fn resume(&self, id: &str) -> Result<()> {
+        self.runtime
+            .call("resume", self.timeouts.resume)
+            .arg(id)
+            .run()
+            .await
+            .map(drop)
+    }
+
+    async fn checkpoint(&self, id: &str, request: &Checkpoint) -> Result<CheckpointReport> {
+        let call = self.runtime.call("checkpoint", self.timeouts.checkpoint);
+        let call = call
+            .option("--image-path", &request.image)
+            .arg("--leave-running");
+        // The default since 2026; the compression that was it in 2024 takes five times as long.
+        call.arg("--compression=none").arg(id).run().await?;
+        Ok(CheckpointReport::default())
+    }
+
+    async fn restore(&self, id: &str, request: Restore) -> Result<Pid> {
+        // Else what is removed after the failure would be somebody else's container.
+        if self.knows(id)? {
+            return Err(answer::known_already(Kind::Runsc, "restore"));
+        }
+        let call = self
+            .runtime
+            .call("restore", self.timeouts.restore)
+            .stdio(request.stdio);
+        let call = self.making(call.arg("--detach"), &request.bundle, &request.pid_file);
+        let restored = match call
+            .option("--image-path", &request.image)
+            .arg(id)
+            .run()
+            .await
+        {
+            Ok(_) => answer::pid_file(Kind::Runsc, "restore", &request.pid_file),
+            Err(error) => Err(error),
+        };
+        if restored.is_err()
+            && let Err(error) = self.delete(id, true).await
+        {
+            tracing::warn!(
+                "cannot remove what is left of a failed restore: {}",
+                chain(&error)
+            );
+        }
+        restored.map(Pid::from_raw)
+    }
+
+    async fn end_frozen(&self, _id: &str, init: Pid, pidfd: BorrowedFd<'_>) -> Result<()> {
+        match pidfd_send_signal(pidfd, rustix::process::Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(Error::io("kill the sandbox", format!("/proc/{init}"))(
+                error.into(),
+            )),
+        }
+    }
+
+    async fn features(&self) -> Result<Option<Value>> {
+        match self
+            .runtime
+            .call("features", self.timeouts.state)
+            .run()
+            .await
+        {
+            Err(error) if answer::knows_no_such_command(&error) => Ok(None),
+            printed => answer::features(Kind::Runsc, &printed?).map(Some),
+        }
+    }
+}
+
+/// The state, unless the sandbox that it speaks of has gone.
+fn checked(state: EngineState) -> EngineState {
+    match state.pid {
+        Some(pid) if sys::kill(pid, 0) == Err(Errno::ESRCH) => EngineState {
+            status: EngineStatus::Stopped,
+            pid: None,
+        },
+        _ => state,
+    }
+}
