@@ -119,6 +119,6 @@ impl Error {
 
 /// The error and what caused it, for the log: where it goes no further, it is told whole.
 pub(crate) fn chain(error: &Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }
