@@ -1,11 +1,11 @@
 //! The Checkpoint request: from its options to a sealed image and what becomes of the container.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use containerd_shim_protos::{api::CheckpointTaskRequest, events::task::TaskCheckpointed};
 use stasis_engine::{
     Checkpoint, Kind,
-    manifest::{self, Maker, Manifest},
+    manifest::{self, Parts},
 };
 use stasis_proc::Checkpointing;
 
@@ -82,23 +82,15 @@ async fn sealed(
     }
     let report = turn.capture(call).await?;
     watch.lap("dump");
+    let (engine, options) = (Arc::clone(container.engine()), plan.options.clone());
+    let (image, phases) = (plan.image.clone(), watch.phases().to_vec());
     // The end of the container must not overtake its image on the way to the disk.
     let durable = plan.exit;
-    let files = off_thread({
-        let image = plan.image.clone();
-        move || manifest::measure(&image, durable)
+    off_thread(move || {
+        let parts = Parts::of(&*engine, report.criu_version, options, phases)?;
+        manifest::seal(&image, parts, durable).map(drop)
     })
     .await?;
-    watch.lap("measure");
-    let seal = Manifest::new(
-        &Maker::of(&**container.engine()),
-        report.criu_version,
-        plan.options.clone(),
-        files,
-        watch.phases(),
-    );
-    let image = plan.image.clone();
-    off_thread(move || seal.seal(&image, durable)).await?;
     watch.lap("seal");
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::{
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use stasis_engine::{
-    Engine,
-    manifest::{self, Maker},
+    Engine, host,
+    manifest::{self, Manifest},
 };
 use stasis_proc::RestoreConfig;
 
@@ -40,7 +40,7 @@ pub async fn plan(
     };
     let manifest = off_thread({
         let (image, engine) = (image.clone(), Arc::clone(engine));
-        move || manifest::verify(&image, &Maker::of(&*engine))
+        move || check(&image, &*engine)
     })
     .await?;
     // An image that another tool made says nothing of its options.
@@ -52,4 +52,16 @@ pub async fn plan(
         work,
         options,
     }))
+}
+
+fn check(image: &Path, engine: &dyn Engine) -> stasis_engine::Result<Option<Manifest>> {
+    let binary = engine.binary();
+    let build =
+        host::build_id(binary).map_err(stasis_engine::Error::io("read the build id of", binary))?;
+    Ok(manifest::verify(
+        image,
+        engine.kind(),
+        engine.version(),
+        build.as_deref(),
+    )?)
 }

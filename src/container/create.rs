@@ -21,6 +21,7 @@ use crate::{
     checkpoint,
     config::Config,
     events::Publisher,
+    logging,
     mounts::RootfsMounts,
     spec,
 };
@@ -49,6 +50,7 @@ pub async fn create(place: &Birthplace, request: &CreateTaskRequest) -> Result<C
     stdio.check()?;
     let bundle = PathBuf::from(&request.bundle);
     let config = Config::resolve(&place.invoked_as, request.options.as_ref())?;
+    logging::configure(&config, &request.id);
     let mut spec = spec::read(&bundle)?;
     let engine = config
         .connect(&place.namespace, &bundle, place.children.clone())
