@@ -239,9 +239,9 @@ mod tests {
         let (_fifo_dir, fifo) = fifo();
         std::os::unix::fs::symlink(fifo, &link).unwrap();
 
-        assert!(open_fifo(&file).is_err());
-        assert!(open_fifo(&link).is_err());
-        assert!(open_fifo(&dir.path().join("missing")).is_err());
+        open_fifo(&file).unwrap_err();
+        open_fifo(&link).unwrap_err();
+        open_fifo(&dir.path().join("missing")).unwrap_err();
     }
 
     #[test]

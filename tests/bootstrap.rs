@@ -1,6 +1,8 @@
 //! The shim's actions, as containerd runs them, without containerd or a runtime: start, delete,
 //! -info, -v, and what the server is like that start leaves behind.
 
+#![expect(clippy::tests_outside_test_module, reason = "this whole file is one")]
+
 use std::{
     collections::BTreeSet,
     fs,

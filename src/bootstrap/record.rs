@@ -129,6 +129,6 @@ mod tests {
         let bundle = tempfile::tempdir().unwrap();
         bundle::write(bundle.path(), NAME, b"{\"id\":").unwrap();
 
-        assert!(RuntimeRecord::read(bundle.path()).is_err());
+        RuntimeRecord::read(bundle.path()).unwrap_err();
     }
 }

@@ -11,10 +11,6 @@ pub struct Shutdown(Arc<watch::Sender<bool>>);
 impl Shutdown {
     /// A handle that nobody has triggered.
     #[must_use]
-    #[expect(
-        clippy::new_without_default,
-        reason = "a shutdown handle is not a value with a default"
-    )]
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
     }

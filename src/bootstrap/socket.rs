@@ -227,7 +227,7 @@ mod tests {
         let address = format!("unix://{}/file", dir.path().display());
         fs::write(path_of(&address), "precious").unwrap();
 
-        assert!(bind(&address).is_err());
+        bind(&address).unwrap_err();
         assert_eq!(fs::read(path_of(&address)).unwrap(), b"precious");
     }
 }

@@ -14,6 +14,7 @@ mod options;
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -159,6 +160,13 @@ pub struct Config {
     pub checkpoint: CheckpointOptions,
 }
 
+impl Default for Config {
+    /// What holds where neither file nor request says anything, under our own name.
+    fn default() -> Self {
+        Self::from_file(File::default(), &InvokedAs::new(OsStr::new("")))
+    }
+}
+
 impl Config {
     /// Reads the options of the request and the file that they name, or the default one.
     ///
@@ -209,7 +217,7 @@ impl Config {
         };
         self.root
             .as_deref()
-            .unwrap_or(Path::new(default))
+            .unwrap_or_else(|| Path::new(default))
             .join(namespace)
     }
 
@@ -265,8 +273,10 @@ impl Config {
         if let Some(binary) = text(options.binary_name) {
             self.binary_name = binary;
         }
-        self.root = text(options.root).map(PathBuf::from).or(self.root.take());
-        self.shim_cgroup = text(options.shim_cgroup).or(self.shim_cgroup.take());
+        self.root = text(options.root)
+            .map(PathBuf::from)
+            .or_else(|| self.root.take());
+        self.shim_cgroup = text(options.shim_cgroup).or_else(|| self.shim_cgroup.take());
         self.criu_image_path = text(options.criu_image_path).map(PathBuf::from);
         self.criu_work_path = text(options.criu_work_path).map(PathBuf::from);
         self.systemd_cgroup |= options.systemd_cgroup;

@@ -34,10 +34,6 @@ fn resolve(options: Option<&Any>) -> Result<Config, Error> {
     Config::resolve_with(&stasis(), options, &[])
 }
 
-fn defaults() -> Config {
-    resolve(None).unwrap()
-}
-
 /// A file with `text`, and options that name it.
 fn file(text: &str) -> (tempfile::NamedTempFile, Any) {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -52,7 +48,7 @@ fn file(text: &str) -> (tempfile::NamedTempFile, Any) {
 
 #[test]
 fn the_example_shows_the_defaults() {
-    assert_eq!(resolve(Some(&file(EXAMPLE).1)).unwrap(), defaults());
+    assert_eq!(resolve(Some(&file(EXAMPLE).1)).unwrap(), Config::default());
 }
 
 #[test]
@@ -85,8 +81,13 @@ fn the_example_shows_every_key() {
 }
 
 #[test]
+fn nothing_said_is_the_default() {
+    assert_eq!(resolve(None).unwrap(), Config::default());
+}
+
+#[test]
 fn the_defaults_are_those_of_gvisors_shim() {
-    let config = defaults();
+    let config = Config::default();
 
     assert_eq!(config.binary_name, "runsc");
     assert_eq!(
@@ -256,7 +257,7 @@ fn gvisors_keys_for_what_we_do_not_do_are_refused_when_true() {
         assert!(error.to_string().contains(key), "{error}");
         assert_eq!(
             resolve(Some(&inline(&format!("{key} = false")))).unwrap(),
-            defaults()
+            Config::default()
         );
     }
 }
@@ -290,7 +291,7 @@ fn options_that_are_none_are_as_good_as_none() {
             ..RuntimeOptions::default()
         }),
     ] {
-        assert_eq!(resolve(Some(&options)).unwrap(), defaults());
+        assert_eq!(resolve(Some(&options)).unwrap(), Config::default());
     }
 }
 
