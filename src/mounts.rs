@@ -1,8 +1,8 @@
 //! The mounts that containerd hands over with Create, and taking them away again.
 //!
-//! Contract: [`mount`] mounts all or nothing; what it returns takes the mounts away when dropped,
-//! until [`RootfsMounts::keep`] is called. [`unmount`] detaches whatever is mounted at or below
-//! a directory, and is content if that is nothing. Both block, as mount(2) does.
+//! Contract: [`RootfsMounts::mount`] mounts all or nothing; what it returns takes the mounts away
+//! when dropped, until [`RootfsMounts::keep`] is called. [`unmount`] detaches whatever is mounted
+//! at or below a directory, and is content if that is nothing. Both block, as mount(2) does.
 //!
 //! The options and their flags are those of fstab that containerd's own `mount` package takes
 //! (`core/mount/mount_linux.go`). What that package or containerd's mount manager does beyond

@@ -462,6 +462,26 @@ fn info_names_the_runtime_even_where_its_binary_is_missing() {
 }
 
 #[test]
+fn info_leaves_nothing_in_the_directory_that_containerd_runs_in() {
+    let machine = Machine::new();
+    let runtime = machine.dir.path().join("runtime");
+    fs::write(&runtime, "#!/bin/sh\necho runc version 1.3.6\n").unwrap();
+    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).unwrap();
+    let binary_name = runtime.to_str().unwrap().to_owned();
+    let asked = options(&Options {
+        binary_name,
+        ..Options::default()
+    });
+
+    run(
+        machine.shim().arg("-info"),
+        &asked.write_to_bytes().unwrap(),
+    );
+
+    assert_eq!(fs::read_dir(machine.bundle()).unwrap().count(), 0);
+}
+
+#[test]
 fn the_version_is_for_people() {
     let output = run(Command::new(SHIM).arg("-v"), b"");
 

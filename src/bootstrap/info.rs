@@ -6,7 +6,6 @@
 
 use std::{
     io::{self, Write},
-    path::Path,
     time::Duration,
 };
 
@@ -108,11 +107,13 @@ fn ask(config: &Config) -> Result<Option<Any>, Box<dyn std::error::Error>> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    // A bundle without a container: the runtime leaves a log in it, and the working directory is
+    // containerd's own.
+    let bundle = tempfile::tempdir()?;
     let features = runtime.block_on(async {
         let asked = async {
-            // No container is looked at, so any namespace and bundle will do.
             let engine = config
-                .connect("", Path::new("."), Children::default())
+                .connect("", bundle.path(), Children::default())
                 .await?;
             engine.features().await
         };

@@ -5,7 +5,7 @@
 //! a key or type that we do not know is an error that names it. Nothing here looks at the
 //! machine beyond the configuration file: whether a binary exists is the engine's to say.
 //!
-//! The keys of the file are in [`file`], the two options types in [`options`]. The checkpoint
+//! The keys of the file are in [`mod@file`], the two options types in [`options`]. The checkpoint
 //! options of a request are not configuration: see the checkpoint's plan.
 
 mod duration;
