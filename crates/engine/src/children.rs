@@ -47,7 +47,6 @@ impl Children {
     }
 
     /// Owns a process that somebody is going to wait for by its pidfd.
-    #[must_use]
     pub fn own(&self, pid: Pid) -> Owned {
         self.lock().add(pid);
         self.guard(pid)

@@ -9,6 +9,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an engine's call failed. A message says the step and the thing; its cause is the source.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    clippy::error_impl_error,
+    reason = "the one error of this crate, as in `std::io`"
+)]
 pub enum Error {
     /// The runtime's binary is not there or not executable.
     #[error("cannot run the runtime binary {binary}: install it, or name another with binary_name")]

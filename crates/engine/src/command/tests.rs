@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
@@ -127,22 +127,20 @@ async fn a_dropped_call_leaves_no_process() {
     let directory = tempfile::tempdir().expect("a directory");
     let fifo = directory.path().join("held");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
-    let runtime = runtime(directory.path(), "exec 3> held; sleep 1000");
-    let opened = tokio::net::unix::pipe::OpenOptions::new()
-        .open_receiver(&fifo)
-        .expect("opens");
-    let mut byte = [0];
+    let runtime = runtime(directory.path(), "exec 3> held; echo >&3; sleep 1000");
+    let (runs, started) = tokio::sync::oneshot::channel();
+    let reader = tokio::task::spawn_blocking(move || {
+        let mut held = fs::File::open(fifo)?;
+        held.read_exact(&mut [0])?;
+        runs.send(()).expect("somebody waits");
+        held.read_to_end(&mut Vec::new())
+    });
     tokio::select! {
         result = runtime.call("verb", None).run() => panic!("it hangs, but: {result:?}"),
-        () = async { while opened.try_read(&mut byte).is_ok() { tokio::task::yield_now().await } } => {}
+        started = started => started.expect("it starts"),
     }
     // The end of the file comes when the process has gone.
-    loop {
-        opened.readable().await.expect("is readable");
-        if matches!(opened.try_read(&mut byte), Ok(0)) {
-            break;
-        }
-    }
+    assert_eq!(reader.await.expect("joins").expect("reads"), 0);
 }
 
 #[tokio::test]

@@ -35,12 +35,7 @@ pub fn build_id(path: &Path) -> io::Result<Option<String>> {
     }
     let mut found = Found::default();
     for (offset, length) in notes(&mut file, &header)? {
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(offset))?;
-        (&mut file)
-            .take(length.min(NOTES_CAP))
-            .read_to_end(&mut bytes)?;
-        found.search(&bytes);
+        found.search(&read(&mut file, offset, length.min(NOTES_CAP))?);
     }
     Ok(found.gnu.or(found.go))
 }
@@ -58,14 +53,22 @@ fn notes(file: &mut File, header: &[u8; HEADER]) -> io::Result<Vec<(u64, u64)>> 
     if !described || usize::from(size) != SEGMENT || count > SEGMENTS_CAP {
         return Ok(Vec::new());
     }
-    let mut segments = Vec::new();
-    file.seek(SeekFrom::Start(table))?;
-    file.take(u64::from(count) * SEGMENT as u64)
-        .read_to_end(&mut segments)?;
+    let segments = read(file, table, u64::from(count) * SEGMENT as u64)?;
     let note = |segment: &[u8]| {
         (word(segment, 0)? == PT_NOTE).then_some((long(segment, 8)?, long(segment, 32)?))
     };
     Ok(segments.chunks_exact(SEGMENT).filter_map(note).collect())
+}
+
+/// What there is of `length` bytes from `offset` on.
+fn read(file: &mut File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // Beyond what a file can be, and so an error to seek to, is a lie of the header.
+    if i64::try_from(offset).is_ok() {
+        file.seek(SeekFrom::Start(offset))?;
+        file.take(length).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 #[derive(Debug, Default)]
@@ -76,8 +79,9 @@ struct Found {
 
 impl Found {
     fn search(&mut self, mut notes: &[u8]) {
-        while let Some((kind, name, content, rest)) = next_note(notes) {
-            match (name, kind) {
+        while let Some((note, rest)) = Note::split(notes) {
+            let content = note.content;
+            match (note.name, note.kind) {
                 (b"GNU", NT_GNU_BUILD_ID) => {
                     self.gnu = Some(content.iter().map(|byte| format!("{byte:02x}")).collect());
                 }
@@ -91,20 +95,36 @@ impl Found {
     }
 }
 
-/// Type, name without its padding, content, and what follows.
-fn next_note(notes: &[u8]) -> Option<(u32, &[u8], &[u8], &[u8])> {
-    let name_length = usize::try_from(word(notes, 0)?).ok()?;
-    let length = usize::try_from(word(notes, 4)?).ok()?;
-    let kind = word(notes, 8)?;
-    let rest = &notes[12..];
-    let name = rest.get(..name_length)?.split(|&byte| byte == 0).next()?;
-    let rest = rest.get(name_length.checked_next_multiple_of(4)?..)?;
-    let content = rest.get(..length)?;
-    // The last note's padding may be missing.
-    let rest = rest
-        .get(length.checked_next_multiple_of(4)?..)
-        .unwrap_or_default();
-    Some((kind, name, content, rest))
+struct Note<'a> {
+    kind: u32,
+    /// Without its padding.
+    name: &'a [u8],
+    content: &'a [u8],
+}
+
+impl<'a> Note<'a> {
+    /// The first note, and what follows it.
+    fn split(notes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let name_length = usize::try_from(word(notes, 0)?).ok()?;
+        let length = usize::try_from(word(notes, 4)?).ok()?;
+        let kind = word(notes, 8)?;
+        let rest = &notes[12..];
+        let name = rest.get(..name_length)?.split(|&byte| byte == 0).next()?;
+        let rest = rest.get(name_length.checked_next_multiple_of(4)?..)?;
+        let content = rest.get(..length)?;
+        // The last note's padding may be missing.
+        let rest = rest
+            .get(length.checked_next_multiple_of(4)?..)
+            .unwrap_or_default();
+        Some((
+            Self {
+                kind,
+                name,
+                content,
+            },
+            rest,
+        ))
+    }
 }
 
 fn short(bytes: &[u8], at: usize) -> Option<u16> {
@@ -166,7 +186,7 @@ mod tests {
         file
     }
 
-    fn read(content: &[u8]) -> Option<String> {
+    fn id_of(content: &[u8]) -> Option<String> {
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), content).expect("is written");
         build_id(file.path()).expect("is read")
@@ -175,16 +195,16 @@ mod tests {
     #[test]
     fn gnus_id_is_preferred_to_gos() {
         let go = note(NT_GO_BUILD_ID, b"Go\0\0", b"abc/def");
-        assert_eq!(read(&elf(&go)).as_deref(), Some("abc/def"));
+        assert_eq!(id_of(&elf(&go)).as_deref(), Some("abc/def"));
         let both = [go, note(NT_GNU_BUILD_ID, b"GNU\0", &[0x0a, 0xff])].concat();
-        assert_eq!(read(&elf(&both)).as_deref(), Some("0aff"));
+        assert_eq!(id_of(&elf(&both)).as_deref(), Some("0aff"));
     }
 
     #[test]
     fn other_files_have_none() {
         let other = elf(&note(1, b"GNU\0", b"abi"));
         for content in [b"#!/bin/sh\n".as_slice(), b"", &[0; 500], &other] {
-            assert_eq!(read(content), None);
+            assert_eq!(id_of(content), None);
         }
     }
 
@@ -192,12 +212,12 @@ mod tests {
     fn no_cut_or_lie_in_the_file_does_harm() {
         let whole = elf(&note(NT_GNU_BUILD_ID, b"GNU\0", &[1; 20]));
         for end in 0..whole.len() {
-            assert_eq!(read(&whole[..end]), None, "cut at {end}");
+            assert_eq!(id_of(&whole[..end]), None, "cut at {end}");
         }
         for at in 0..whole.len() {
             let mut lie = whole.clone();
             lie[at] = 0xff;
-            read(&lie);
+            id_of(&lie);
         }
     }
 

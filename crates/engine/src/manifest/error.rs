@@ -4,6 +4,10 @@ use std::{io, path::PathBuf};
 
 /// Why an image cannot be sealed or restored. A message names directory, file and way out.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    clippy::error_impl_error,
+    reason = "the one error of this module, as in `std::io`"
+)]
 pub enum Error {
     /// There is nothing in the directory.
     #[error("the checkpoint image {image} is empty: name the directory that a checkpoint was written to", image = image.display())]
