@@ -47,7 +47,7 @@ pub enum Error {
 /// # Errors
 /// If the options on the standard input cannot be understood, or nobody reads the answer.
 pub fn info(invoked_as: &InvokedAs) -> Result<(), Error> {
-    let options = stdin::info_options(&stdin::read()?)?;
+    let options = stdin::options(&stdin::read()?)?;
     let config = Config::resolve(invoked_as, options.as_ref())?;
     let info = RuntimeInfo {
         name: invoked_as.runtime_name(),

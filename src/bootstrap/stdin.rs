@@ -147,7 +147,7 @@ impl StartRequest {
             .filter_map(|extension| extension.value.into_option())
             .collect();
         if reply == Reply::Address {
-            extensions.extend(legacy_options(input));
+            extensions.extend(options(input)?);
         }
         let level = containerd_shim::bootstrap::nearest_log_level(params.log_level.value());
         Ok(Self {
@@ -172,11 +172,11 @@ impl StartRequest {
     }
 }
 
-/// The options that `-info` was given, if any.
+/// The options that `-info` was given, and `start` by containerd before 2.3, if any.
 ///
 /// # Errors
 /// If there is something else.
-pub fn info_options(input: &[u8]) -> Result<Option<Any>, Error> {
+pub fn options(input: &[u8]) -> Result<Option<Any>, Error> {
     if input.is_empty() {
         return Ok(None);
     }
@@ -232,12 +232,6 @@ fn bootstrap_params(input: &[u8], flags: &Flags) -> Result<Option<BootstrapParam
         flag_id: flags.id.clone(),
         flag_namespace: flags.namespace.clone(),
     })
-}
-
-fn legacy_options(input: &[u8]) -> Option<Any> {
-    Any::parse_from_bytes(input)
-        .ok()
-        .filter(|any| !any.type_url.is_empty())
 }
 
 fn first_set<const N: usize>(candidates: [&String; N]) -> Option<String> {

@@ -124,11 +124,10 @@ fn params_for_another_shim_are_refused() {
 }
 
 #[test]
-fn garbage_counts_as_nothing_sent() {
-    let request = parse(&[0xff, 0xfe, 0x01]);
+fn garbage_is_refused_and_not_passed_over() {
+    let refused = StartRequest::parse(b"certainly no protobuf", &flags(), &environment());
 
-    assert_eq!(request.reply, Reply::Address);
-    assert!(request.extensions.is_empty());
+    assert!(matches!(refused, Err(Error::NotAny(_))), "{refused:?}");
 }
 
 #[test]
@@ -180,10 +179,10 @@ fn input_beyond_the_cap_is_refused() {
 fn info_takes_options_or_nothing() {
     let any = options("/shims");
 
-    assert_eq!(info_options(&[]).unwrap(), None);
+    assert_eq!(super::options(&[]).unwrap(), None);
     assert_eq!(
-        info_options(&any.write_to_bytes().unwrap()).unwrap(),
+        super::options(&any.write_to_bytes().unwrap()).unwrap(),
         Some(any)
     );
-    assert!(matches!(info_options(&[0xff]), Err(Error::NotAny(_))));
+    assert!(matches!(super::options(&[0xff]), Err(Error::NotAny(_))));
 }
