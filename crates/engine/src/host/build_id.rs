@@ -63,8 +63,8 @@ fn notes(file: &mut File, header: &[u8; HEADER]) -> io::Result<Vec<(u64, u64)>> 
 /// What there is of `length` bytes from `offset` on.
 fn read(file: &mut File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // Beyond what a file can be, and so an error to seek to, is a lie of the header.
-    if i64::try_from(offset).is_ok() {
+    // An offset behind the end is a lie of the header, and so far behind it an error to read at.
+    if offset < file.metadata()?.len() {
         file.seek(SeekFrom::Start(offset))?;
         file.take(length).read_to_end(&mut bytes)?;
     }

@@ -1,0 +1,638 @@
+//! The engines with the real programs: runsc of two releases, runc, crun and CRIU.
+//!
+//! Runs in the lab, which has them (`make test`).
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use nix::unistd::Pid;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{PidfdFlags, pidfd_open},
+};
+use stasis_engine::{
+    Checkpoint, CheckpointOptions, Children, Create, Engine, EngineStatus, Error, Exec, Kind,
+    Restore, Settings, Signal, Stdio, Target, Timeouts, connect, host,
+    manifest::{self, Parts},
+};
+use tempfile::TempDir;
+
+/// Says what is missing when a test is started outside of the lab.
+const LAB: &str = "these tests need the lab: make test, or lab/lab run -- TEST --ignored";
+
+/// One container's bundle and engine.
+struct Bench {
+    id: String,
+    directory: TempDir,
+    engine: Arc<dyn Engine>,
+}
+
+impl Bench {
+    /// A container that runs `command` by a shell, with `/data` on the disk.
+    async fn new(binary: &str, command: &str) -> Self {
+        let timeouts = Timeouts {
+            restore: Some(Duration::from_secs(10)),
+            ..Timeouts::default()
+        };
+        Self::with(binary, command, timeouts).await
+    }
+
+    async fn with(binary: &str, command: &str, timeouts: Timeouts) -> Self {
+        let scratch = std::env::var_os("STASIS_LAB_SCRATCH").expect(LAB);
+        let directory = tempfile::tempdir_in(scratch).expect("a directory");
+        let path = directory.path();
+        for name in ["data", "work", "bundle/rootfs/bin", "bundle/rootfs/tmp"] {
+            fs::create_dir_all(path.join(name)).expect("made");
+        }
+        let bundle = path.join("bundle");
+        std::os::unix::fs::symlink(path.join("work"), bundle.join("work")).expect("linked");
+        fs::copy("/bin/busybox", bundle.join("rootfs/bin/busybox")).expect("busybox");
+        for applet in ["sh", "sleep", "echo", "cat", "true"] {
+            let link = bundle.join("rootfs/bin").join(applet);
+            std::os::unix::fs::symlink("busybox", link).expect("linked");
+        }
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let id = name.replace('.', "t");
+        let runsc = [("network", "none"), ("platform", "systrap")];
+        let settings = Settings {
+            binary: binary.to_owned(),
+            // Not the default, which crun's masks would fit by chance.
+            root: PathBuf::from(format!("/run/stasis-engine/{id}")),
+            bundle: bundle.clone(),
+            systemd_cgroup: false,
+            runsc_config: BTreeMap::from(runsc.map(|(key, value)| (key.into(), value.into()))),
+            no_pivot_root: false,
+            no_new_keyring: false,
+            timeouts,
+            children: Children::default(),
+        };
+        let engine = connect(settings).await.expect("connects");
+        let mut spec = spec(&id, command, &path.join("data"));
+        engine
+            .prepare_spec(&bundle, &mut spec)
+            .expect("is prepared");
+        fs::write(bundle.join("config.json"), spec.to_string()).expect("written");
+        Self {
+            id,
+            directory,
+            engine,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A new, empty directory.
+    fn empty(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).expect("made");
+        path
+    }
+
+    async fn create(&self) -> Result<Process, Error> {
+        let (bundle, pid_file) = (self.path("bundle"), self.path("init.pid"));
+        let request = Create {
+            bundle,
+            pid_file,
+            stdio: Stdio::default(),
+        };
+        self.engine
+            .create(&self.id, request)
+            .await
+            .map(Process::open)
+    }
+
+    async fn running(&self) -> Process {
+        let process = self.create().await.expect("is created");
+        self.engine.start(&self.id).await.expect("starts");
+        process
+    }
+
+    async fn checkpoint(
+        &self,
+        image: &Path,
+        options: CheckpointOptions,
+    ) -> Result<Option<String>, Error> {
+        let request = Checkpoint {
+            image: image.to_owned(),
+            work: self.empty("criu"),
+            bundle: self.path("bundle"),
+            options,
+            end_by_criu: false,
+        };
+        self.engine
+            .checkpoint(&self.id, &request)
+            .await
+            .map(|report| report.criu_version)
+    }
+
+    async fn restore(&self, image: &Path) -> Result<Process, Error> {
+        let request = Restore {
+            bundle: self.path("bundle"),
+            pid_file: self.path("init.pid"),
+            image: image.to_owned(),
+            work: self.empty("criu"),
+            stdio: Stdio::default(),
+            options: CheckpointOptions {
+                file_locks: true,
+                ..CheckpointOptions::default()
+            },
+        };
+        self.engine
+            .restore(&self.id, request)
+            .await
+            .map(Process::open)
+    }
+
+    async fn status(&self) -> EngineStatus {
+        self.engine
+            .state(&self.id)
+            .await
+            .expect("has a state")
+            .status
+    }
+
+    /// The numbers that the counter wrote so far.
+    fn counted(&self) -> Vec<u64> {
+        let written = fs::read_to_string(self.path("data/out")).unwrap_or_default();
+        // The last line may be half there.
+        let whole = written.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole
+            .lines()
+            .map(|line| line.parse().expect("a number"))
+            .collect()
+    }
+
+    /// Waits until the counter has written `more` further numbers.
+    fn counts_on(&self, more: usize) {
+        let goal = self.counted().len() + more;
+        eventually("the counter counts on", || self.counted().len() >= goal);
+    }
+
+    /// Kills and deletes the container, and looks that nothing is left of it.
+    async fn remove(&self) {
+        self.engine
+            .delete(&self.id, true)
+            .await
+            .expect("is deleted");
+        let gone = self.engine.state(&self.id).await.expect_err("is gone");
+        assert!(matches!(gone, Error::NoSuchContainer { .. }), "{gone:?}");
+        self.nothing_is_left();
+    }
+
+    fn nothing_is_left(&self) {
+        eventually("its processes have gone", || {
+            processes_of(&self.id).is_empty()
+        });
+        let left = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program)
+                .args(arguments)
+                .output()
+                .expect("runs");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let cgroups = left("find", &["/sys/fs/cgroup", "-type", "d", "-name", &self.id]);
+        assert_eq!(cgroups, "", "its cgroups are removed");
+        let bundle = self.path("bundle").display().to_string();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read");
+        assert!(!mounts.contains(&bundle), "{mounts}");
+        assert_eq!(fs::read_dir(self.path("work")).expect("listed").count(), 0);
+        for entry in fs::read_dir(self.path("bundle/rootfs"))
+            .expect("listed")
+            .flatten()
+        {
+            assert!(
+                !entry.file_name().to_string_lossy().contains("filestore"),
+                "{entry:?}"
+            );
+        }
+    }
+}
+
+/// The init process or sandbox of a container.
+struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    fn open(pid: Pid) -> Self {
+        let raw = rustix::process::Pid::from_raw(pid.as_raw()).expect("a pid");
+        Self {
+            pid,
+            pidfd: pidfd_open(raw, PidfdFlags::empty()).expect("it lives"),
+        }
+    }
+
+    fn ends(&self) {
+        let mut descriptors = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let timeout = Timespec {
+            tv_sec: 20,
+            tv_nsec: 0,
+        };
+        assert_eq!(
+            poll(&mut descriptors, Some(&timeout)).expect("polls"),
+            1,
+            "it did not end"
+        );
+    }
+}
+
+/// Asks again and again, since a container tells its progress by nothing but its files.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{what}: not within 20 s"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The processes on the host whose command line or cgroup names the container, but for zombies.
+fn processes_of(id: &str) -> Vec<String> {
+    let read = |path: PathBuf| fs::read(path).unwrap_or_default();
+    let own = std::process::id().to_string();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("listed").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == own || name.parse::<u32>().is_err() {
+            continue;
+        }
+        let command = read(entry.path().join("cmdline"));
+        let cgroup = read(entry.path().join("cgroup"));
+        let names = |text: &[u8]| String::from_utf8_lossy(text).contains(id);
+        if !command.is_empty() && (names(&command) || names(&cgroup)) {
+            found.push(format!(
+                "{name} {}",
+                String::from_utf8_lossy(&command).replace('\0', " ")
+            ));
+        }
+    }
+    found
+}
+
+/// What ctr makes of an image, in short: with masked files and directories.
+fn spec(id: &str, command: &str, data: &Path) -> serde_json::Value {
+    let mount = |to: &str, kind: &str, source: &str, options: &str| {
+        let options: Vec<_> = options.split(',').collect();
+        serde_json::json!({"destination": to, "type": kind, "source": source, "options": options})
+    };
+    let capabilities = ["CAP_KILL"];
+    let namespaces = ["pid", "ipc", "uts", "mount", "network"];
+    let namespaces = namespaces.map(|kind| serde_json::json!({ "type": kind }));
+    serde_json::json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": ["sh", "-c", command],
+            "env": ["PATH=/bin"],
+            "cwd": "/",
+            "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
+            "noNewPrivileges": true,
+        },
+        "root": {"path": "rootfs"},
+        "hostname": "lab",
+        "mounts": [
+            mount("/proc", "proc", "proc", "nosuid,noexec,nodev"),
+            mount("/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"),
+            mount("/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"),
+            mount("/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777,size=65536k"),
+            mount("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro"),
+            mount("/run", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"),
+            mount("/data", "bind", &data.display().to_string(), "rbind,rw"),
+        ],
+        "linux": {
+            "cgroupsPath": format!("/stasis-engine/{id}"),
+            "resources": {"devices": [{"allow": false, "access": "rwm"}]},
+            "namespaces": namespaces,
+            "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"],
+        },
+    })
+}
+
+/// Appends one number after the other, each time opening the file anew: CRIU compares the size
+/// of an open one.
+const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i >> /data/out; sleep 0.02; done";
+
+const IDLE: &str = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
+
+fn locks() -> CheckpointOptions {
+    CheckpointOptions {
+        file_locks: true,
+        ..CheckpointOptions::default()
+    }
+}
+
+async fn counts_on_from_where_it_was_frozen(binary: &str) {
+    let bench = Bench::new(binary, COUNTER).await;
+    let engine = &bench.engine;
+    let build = host::build_id(engine.binary()).expect("read");
+    let mut process = bench.running().await;
+    for round in 0..3 {
+        bench.counts_on(5);
+        engine.pause(&bench.id).await.expect("is paused");
+        assert_eq!(bench.status().await, EngineStatus::Paused);
+        let image = bench.empty(&format!("image{round}"));
+        let criu = bench
+            .checkpoint(&image, locks())
+            .await
+            .expect("is checkpointed");
+        assert_eq!(criu.is_some(), engine.kind() != Kind::Runsc, "{criu:?}");
+        assert_eq!(
+            bench.status().await,
+            EngineStatus::Paused,
+            "it leaves as it came"
+        );
+        let verify = || manifest::verify(&image, engine.kind(), engine.version(), build.as_deref());
+        assert!(verify().expect("an image").is_none());
+        let parts = Parts::of(&**engine, criu, locks(), Vec::new()).expect("are there");
+        let sealed = manifest::seal(&image, parts, true).expect("is sealed");
+        assert_eq!(verify().expect("is whole"), Some(sealed));
+        let frozen = bench.counted().len();
+        engine
+            .end_frozen(&bench.id, process.pid, process.pidfd.as_fd())
+            .await
+            .expect("is ended");
+        process.ends();
+        assert_eq!(bench.counted().len(), frozen, "it did not run again");
+        bench.remove().await;
+        process = bench.restore(&image).await.expect("is restored");
+        assert_eq!(bench.status().await, EngineStatus::Running);
+    }
+    bench.counts_on(5);
+    engine
+        .kill(&bench.id, Signal::KILL, Target::All(process.pid))
+        .await
+        .expect("is killed");
+    process.ends();
+    bench.remove().await;
+    let counted = bench.counted();
+    assert!(
+        counted.iter().copied().eq(1..=counted.len() as u64),
+        "{counted:?}"
+    );
+}
+
+async fn runs_on_after_a_checkpoint(binary: &str) {
+    let bench = Bench::new(binary, COUNTER).await;
+    let process = bench.running().await;
+    bench.counts_on(3);
+    let image = bench.empty("image");
+    bench
+        .checkpoint(&image, locks())
+        .await
+        .expect("is checkpointed");
+    assert_eq!(bench.status().await, EngineStatus::Running);
+    bench.counts_on(3);
+    drop(process);
+    bench.remove().await;
+}
+
+async fn signals_work_in_every_state(binary: &str) {
+    let bench = Bench::new(binary, IDLE).await;
+    let engine = &bench.engine;
+    let term = Signal::new(15).expect("a signal");
+    for target in [Target::Init, Target::All] {
+        let created = bench.create().await.expect("is created");
+        engine
+            .kill(&bench.id, Signal::KILL, target(created.pid))
+            .await
+            .expect("is killed");
+        created.ends();
+        bench.remove().await;
+
+        let paused = bench.running().await;
+        engine.pause(&bench.id).await.expect("is paused");
+        engine
+            .kill(&bench.id, Signal::KILL, target(paused.pid))
+            .await
+            .expect("is killed");
+        paused.ends();
+        bench.remove().await;
+
+        let running = bench.running().await;
+        engine
+            .kill(&bench.id, term, target(running.pid))
+            .await
+            .expect("is signalled");
+        running.ends();
+        eventually("it is seen to be stopped", || {
+            processes_of(&bench.id)
+                .iter()
+                .all(|process| process.contains("gofer"))
+        });
+        let target = Target::Init(running.pid);
+        let error = engine
+            .kill(&bench.id, term, target)
+            .await
+            .expect_err("it has ended");
+        assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
+        bench.remove().await;
+    }
+    let gone = Target::Init(Pid::from_raw(1));
+    let error = engine
+        .kill(&bench.id, term, gone)
+        .await
+        .expect_err("is deleted");
+    assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
+}
+
+async fn an_exec_can_be_signalled_and_listed(binary: &str) {
+    let bench = Bench::new(binary, IDLE).await;
+    let _process = bench.running().await;
+    let document = bench.path("exec.json");
+    let exec = r#"{"args": ["sleep", "1000"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}"#;
+    fs::write(&document, exec).expect("written");
+    let pid_file = bench.path("exec.pid");
+    let request = Exec {
+        process_file: document.clone(),
+        pid_file: pid_file.clone(),
+        stdio: Stdio::default(),
+    };
+    let pids = bench.engine.exec(&bench.id, request).await.expect("runs");
+    let process = Process::open(pids.host);
+    assert!(
+        bench
+            .engine
+            .processes(&bench.id)
+            .await
+            .expect("listed")
+            .contains(&pids.inner)
+    );
+    let kill = || {
+        bench
+            .engine
+            .kill(&bench.id, Signal::KILL, Target::Exec(pids))
+    };
+    kill().await.expect("is killed");
+    process.ends();
+    eventually("it is reaped", || {
+        !Path::new(&format!("/proc/{}", pids.host)).exists()
+    });
+    let error = kill().await.expect_err("has ended");
+    assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
+
+    fs::write(&document, exec.replace("sleep", "/no/such/program")).expect("written");
+    let request = Exec {
+        process_file: document,
+        pid_file,
+        stdio: Stdio::default(),
+    };
+    let error = bench
+        .engine
+        .exec(&bench.id, request)
+        .await
+        .expect_err("cannot run");
+    assert!(error.to_string().contains("/no/such/program"), "{error}");
+    bench.remove().await;
+}
+
+async fn an_unknown_container_is_known_as_such(binary: &str) {
+    let bench = Bench::new(binary, IDLE).await;
+    let error = bench.engine.state(&bench.id).await.expect_err("is unknown");
+    assert!(matches!(error, Error::NoSuchContainer { .. }), "{error:?}");
+    bench
+        .engine
+        .delete(&bench.id, false)
+        .await
+        .expect("counts as deleted");
+    bench
+        .engine
+        .delete(&bench.id, true)
+        .await
+        .expect("counts as deleted");
+    let features = bench.engine.features().await.expect("are answered");
+    assert_eq!(features.is_none(), binary == "runsc-20240729");
+}
+
+async fn a_failed_restore_leaves_nothing_and_the_next_one_works(binary: &str) {
+    let bench = Bench::new(binary, COUNTER).await;
+    let _process = bench.running().await;
+    bench.counts_on(3);
+    let image = bench.empty("image");
+    bench
+        .checkpoint(&image, locks())
+        .await
+        .expect("is checkpointed");
+    bench.remove().await;
+    let broken = bench.empty("broken");
+    for file in [
+        "checkpoint.img",
+        "pages-1.img",
+        "core-1.img",
+        "inventory.img",
+    ] {
+        for entry in fs::read_dir(&image).expect("listed").flatten() {
+            fs::copy(entry.path(), broken.join(entry.file_name())).expect("copied");
+        }
+        let Ok(file) = fs::File::options().write(true).open(broken.join(file)) else {
+            continue;
+        };
+        let length = file.metadata().expect("is there").len();
+        file.set_len(length / 2).expect("is cut");
+        let error = bench
+            .restore(&broken)
+            .await
+            .map(|_| ())
+            .expect_err("is broken");
+        eprintln!("{error}");
+        bench.nothing_is_left();
+        let gone = bench
+            .engine
+            .state(&bench.id)
+            .await
+            .expect_err("there is none");
+        assert!(matches!(gone, Error::NoSuchContainer { .. }), "{gone:?}");
+    }
+    let _process = bench.restore(&image).await.expect("is restored");
+    bench.counts_on(3);
+    bench.remove().await;
+}
+
+async fn a_restore_under_an_id_that_is_taken_leaves_its_container_alone(binary: &str) {
+    let bench = Bench::new(binary, COUNTER).await;
+    let _process = bench.running().await;
+    bench.counts_on(2);
+    let image = bench.empty("image");
+    bench
+        .checkpoint(&image, locks())
+        .await
+        .expect("is checkpointed");
+    let error = bench
+        .restore(&image)
+        .await
+        .map(|_| ())
+        .expect_err("is taken");
+    assert!(error.to_string().contains("already"), "{error}");
+    bench.counts_on(3);
+    bench.remove().await;
+}
+
+async fn a_full_disk_is_named_and_the_container_runs_on(binary: &str) {
+    let bench = Bench::new(binary, COUNTER).await;
+    let _process = bench.running().await;
+    bench.counts_on(3);
+    let image = bench.empty("image");
+    let mount = |arguments: &[&str]| {
+        let status = Command::new(arguments[0])
+            .args(&arguments[1..])
+            .arg(&image)
+            .status();
+        assert!(status.expect("runs").success());
+    };
+    mount(&["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs"]);
+    bench.engine.pause(&bench.id).await.expect("is paused");
+    let error = bench
+        .checkpoint(&image, locks())
+        .await
+        .expect_err("does not fit");
+    mount(&["umount"]);
+    assert!(
+        error
+            .to_string()
+            .to_lowercase()
+            .contains("no space left on device"),
+        "{error}"
+    );
+    assert_eq!(bench.status().await, EngineStatus::Paused);
+    bench.engine.resume(&bench.id).await.expect("is resumed");
+    bench.counts_on(3);
+    bench.remove().await;
+}
+
+/// The tests of every engine.
+macro_rules! engines {
+    ($($test:ident)*) => { engines!(@ $($test)*; runsc "runsc" [$($test)*] runsc_2024 "runsc-20240729" [$($test)*] runc "runc" [$($test)*] crun "crun" [$($test)*]); };
+    (@ $($all:ident)*; $($engine:ident $binary:literal [$($test:ident)*])*) => {
+        $(mod $engine {
+            $(#[tokio::test]
+            #[ignore = "needs the lab: make test"]
+            async fn $test() {
+                super::$test($binary).await;
+            })*
+        })*
+    };
+}
+
+engines! {
+    counts_on_from_where_it_was_frozen
+    runs_on_after_a_checkpoint
+    signals_work_in_every_state
+    an_exec_can_be_signalled_and_listed
+    an_unknown_container_is_known_as_such
+    a_failed_restore_leaves_nothing_and_the_next_one_works
+    a_restore_under_an_id_that_is_taken_leaves_its_container_alone
+    a_full_disk_is_named_and_the_container_runs_on
+}
