@@ -21,11 +21,8 @@ use nix::{errno::Errno, unistd::Pid};
 use crate::{
     engine::Signal,
     error::{Error, Result},
-    sys,
+    mountinfo, sys,
 };
-
-/// Where the kernel lists the mounts of this process.
-const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// Where crun restores into, below the container's cgroup, and what it forgets to remove when
 /// the restore fails (seen of 1.21 and 1.28, cgroup version 1).
@@ -47,15 +44,16 @@ impl Freezer {
     /// # Errors
     /// If there is no such process, or `/proc` cannot be read.
     pub fn of(init: Pid) -> Result<Option<Self>> {
-        let mounts = mounts(&read(Path::new(MOUNTINFO))?);
+        let mounts = hierarchies()?;
         let theirs = memberships(&read(Path::new(&format!("/proc/{init}/cgroup")))?);
         let ours = memberships(&read(Path::new("/proc/self/cgroup"))?);
         Ok(Self::find(&mounts, &theirs, &ours))
     }
 
-    fn find(mounts: &[Mount], theirs: &[Membership], ours: &[Membership]) -> Option<Self> {
-        let version1 = mounts.iter().find(|mount| mount.carries("freezer"));
-        let mount = version1.or_else(|| mounts.iter().find(|mount| mount.controllers.is_none()))?;
+    fn find(hierarchies: &[Hierarchy], theirs: &[Membership], ours: &[Membership]) -> Option<Self> {
+        let version1 = hierarchies.iter().find(|one| one.carries("freezer"));
+        let mount =
+            version1.or_else(|| hierarchies.iter().find(|one| one.controllers.is_none()))?;
         let path = mount.path_among(theirs)?;
         // In a cgroup that holds us, not all processes are the container's.
         if mount
@@ -106,13 +104,10 @@ impl Vacant {
     /// # Errors
     /// If the mounts or a cgroup cannot be read.
     pub fn at(cgroups_path: &str) -> Result<Option<Self>> {
-        Self::below(
-            mounts(&read(Path::new(MOUNTINFO))?),
-            Path::new(cgroups_path),
-        )
+        Self::below(hierarchies()?, Path::new(cgroups_path))
     }
 
-    fn below(mounts: Vec<Mount>, path: &Path) -> Result<Option<Self>> {
+    fn below(hierarchies: Vec<Hierarchy>, path: &Path) -> Result<Option<Self>> {
         let relative = path.strip_prefix("/").unwrap_or(path);
         let plain = relative
             .components()
@@ -120,15 +115,13 @@ impl Vacant {
         if relative.as_os_str().is_empty() || !plain {
             return Ok(None);
         }
-        let mut directories = Vec::new();
-        for mount in mounts {
-            let directory = mount.mount.join(relative);
-            if directory.is_dir() && !processes(&directory)?.is_empty() {
-                return Ok(None);
-            }
-            directories.push((directory, mount.thaw()));
-        }
-        Ok(Some(Self { directories }))
+        let directories = hierarchies
+            .into_iter()
+            .map(|one| (one.mount.join(relative), one.thaw()));
+        let found = Self {
+            directories: directories.collect(),
+        };
+        Ok(found.is_vacant()?.then_some(found))
     }
 
     /// Sends SIGKILL to every process that is there now, and thaws it.
@@ -154,6 +147,19 @@ impl Vacant {
             }
         }
         Ok(())
+    }
+
+    /// Whether nobody is there, as before.
+    ///
+    /// # Errors
+    /// If a cgroup cannot be read.
+    pub fn is_vacant(&self) -> Result<bool> {
+        for (directory, _) in &self.directories {
+            if directory.is_dir() && !processes(directory)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Removes them, and crun's proxies in them, as far as they are empty. A parent stays.
@@ -210,7 +216,7 @@ fn processes(directory: &Path) -> Result<Vec<Pid>> {
 
 /// A mounted cgroup hierarchy.
 #[derive(Debug, PartialEq, Eq)]
-struct Mount {
+struct Hierarchy {
     /// Of version 1, the options that name its controllers; of version 2, nothing.
     controllers: Option<Vec<String>>,
     /// The cgroup that is seen at `mount`.
@@ -221,7 +227,7 @@ struct Mount {
 /// One line of `/proc/PID/cgroup`: the controllers, none for version 2, and the path.
 type Membership = (Vec<String>, PathBuf);
 
-impl Mount {
+impl Hierarchy {
     fn carries(&self, controller: &str) -> bool {
         self.controllers
             .as_ref()
@@ -282,48 +288,24 @@ fn memberships(text: &[u8]) -> Vec<Membership> {
         .collect()
 }
 
-fn mounts(text: &[u8]) -> Vec<Mount> {
-    lines(text).filter_map(mount).collect()
+fn hierarchies() -> Result<Vec<Hierarchy>> {
+    Ok(mountinfo::mounts()?
+        .into_iter()
+        .filter_map(hierarchy)
+        .collect())
 }
 
-/// `ID PARENT DEVICE ROOT MOUNT OPTIONS [FIELD]... - TYPE SOURCE OPTIONS`, proc_pid_mountinfo(5).
-fn mount(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|&byte| byte == b' ');
-    let root = path(fields.nth(3)?);
-    let mount = path(fields.next()?);
-    let mut fields = fields.skip_while(|&field| field != b"-").skip(1);
-    let controllers = match fields.next()? {
-        b"cgroup2" => None,
-        b"cgroup" => {
-            let options = String::from_utf8_lossy(fields.nth(1)?).into_owned();
-            Some(options.split(',').map(str::to_owned).collect())
-        }
+fn hierarchy(mount: mountinfo::Mount) -> Option<Hierarchy> {
+    let controllers = match mount.kind.as_str() {
+        "cgroup2" => None,
+        "cgroup" => Some(mount.options.split(',').map(str::to_owned).collect()),
         _ => return None,
     };
-    Some(Mount {
+    Some(Hierarchy {
         controllers,
-        root,
-        mount,
+        root: mount.root,
+        mount: mount.point,
     })
-}
-
-/// Undoes the kernel's octal escapes of blanks and backslashes.
-fn path(field: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.first_chunk::<3>().filter(|_| byte == b'\\');
-        let escaped = digits
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        rest = if escaped.is_some() {
-            &after[3..]
-        } else {
-            after
-        };
-        bytes.push(escaped.unwrap_or(byte));
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 #[cfg(test)]

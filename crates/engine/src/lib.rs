@@ -22,6 +22,7 @@ mod error;
 pub mod host;
 pub mod identify;
 pub mod manifest;
+mod mountinfo;
 mod options;
 mod runc;
 mod runsc;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::mountinfo::parse;
 
 const HYBRID: &[u8] = b"30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
 31 30 0:27 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw,nsdelegate
@@ -11,7 +12,8 @@ const UNIFIED: &[u8] = b"31 30 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2
 fn find(mountinfo: &[u8], theirs: &str, ours: &str) -> Option<PathBuf> {
     let theirs = memberships(theirs.as_bytes());
     let ours = memberships(ours.as_bytes());
-    Freezer::find(&mounts(mountinfo), &theirs, &ours).map(|freezer| freezer.directory)
+    let hierarchies: Vec<_> = parse(mountinfo).into_iter().filter_map(hierarchy).collect();
+    Freezer::find(&hierarchies, &theirs, &ours).map(|freezer| freezer.directory)
 }
 
 #[test]
@@ -94,7 +96,7 @@ fn this_process_is_in_its_own_cgroup_and_a_missing_one_in_none() {
 #[test]
 fn leftovers_are_removed_only_where_there_was_nobody_before() {
     let directory = tempfile::tempdir().expect("a directory");
-    let at = |mount: &str| Mount {
+    let at = |mount: &str| Hierarchy {
         controllers: Some(vec![mount.to_owned()]),
         root: PathBuf::from("/"),
         mount: directory.path().join(mount),

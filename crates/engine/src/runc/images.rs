@@ -7,19 +7,17 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use nix::{
-    mount::{MntFlags, umount2},
-    unistd::Pid,
-};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::Runc;
 use crate::{
     cgroup::Vacant,
     command::Call,
-    criu::{config, log},
+    criu::{config, debris, log},
     engine::{Checkpoint, CheckpointReport, Engine, Restore},
     error::{Error, Result, chain},
     identify::{Kind, find},
@@ -30,10 +28,6 @@ use crate::{
 /// fixed name of crun's default root, and crun itself does not tell CRIU where it is now.
 const MASK: &str = ".empty-directory";
 const MASK_IN_IMAGE: &str = "/run/crun/.empty-directory";
-
-/// Where crun mounts the root file system for CRIU, below the bundle. It stays when crun is
-/// killed, and no restore succeeds then.
-const CRUN_ROOT_MOUNT: &str = "criu-root";
 
 pub(super) async fn checkpoint(
     runc: &Runc,
@@ -95,7 +89,7 @@ pub(super) async fn restore(runc: &Runc, id: &str, request: Restore) -> Result<P
         Err(error) => Err(explained(runc, error, &log)),
     };
     if restored.is_err() {
-        clean_up(runc, id, &request.bundle, cgroups.as_ref()).await;
+        clean_up(runc, id, &request.work, cgroups.as_ref()).await;
     }
     restored
 }
@@ -182,31 +176,38 @@ fn explained(runc: &Runc, error: Error, log: &Path) -> Error {
     }
 }
 
-/// Removes what a failed restore left. What cannot be removed is logged, since the failure
-/// itself is what the caller has to know.
-async fn clean_up(runc: &Runc, id: &str, bundle: &Path, cgroups: Option<&Vacant>) {
-    let warn = |what: &str, error: &Error| {
-        tracing::warn!(
-            "after the failed restore of {id}, cannot {what}: {}",
-            chain(error)
-        );
+/// Removes what a failed restore left: CRIU, when killed, leaves processes that will never end by
+/// themselves, and mounts; crun always leaves cgroups. What cannot be removed is logged, since
+/// the failure itself is what the caller has to know.
+async fn clean_up(runc: &Runc, id: &str, work: &Path, cgroups: Option<&Vacant>) {
+    let check = |what: &str, result: Result<()>| {
+        if let Err(error) = result {
+            tracing::warn!(
+                "after the failed restore of {id}, cannot {what}: {}",
+                chain(&error)
+            );
+        }
     };
-    // CRIU, when killed, leaves processes that will never run, of which the runtime knows none.
-    if let Some(Err(error)) = cgroups.map(Vacant::kill_all) {
-        warn("kill what is in its cgroups", &error);
+    if let Some(cgroups) = cgroups {
+        check("end its processes", end_all(cgroups).await);
     }
-    if let Err(error) = runc.delete(id, true).await {
-        warn("delete the container", &error);
-    }
-    if runc.runtime.kind == Kind::Crun {
-        let mount = bundle.join(CRUN_ROOT_MOUNT);
-        // Usually it is not there.
-        let _ = umount2(&mount, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
-        let _ = fs::remove_dir(&mount);
-    }
+    check("remove CRIU's mounts", debris::remove(work));
+    check("delete the container", runc.delete(id, true).await);
     if let Some(cgroups) = cgroups {
         cgroups.remove();
     }
+}
+
+/// Kills what is there and waits for its end, which nothing reports to those who are no parent.
+async fn end_all(cgroups: &Vacant) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const PAUSE: Duration = Duration::from_millis(10);
+    let began = Instant::now();
+    while !cgroups.is_vacant()? && began.elapsed() < PATIENCE {
+        cgroups.kill_all()?;
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// The cgroups that the spec names, if nobody is there.

@@ -9,7 +9,7 @@ mod tests;
 
 use std::{
     ffi::OsString,
-    io,
+    fs, io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
 };
@@ -31,9 +31,14 @@ use crate::{
     },
     error::{Error, Result},
     identify::{Identity, Kind, Version},
+    mountinfo,
     options::CheckpointOptions,
     sys,
 };
+
+/// Where crun mounts the root file system for CRIU, below the bundle; runc has the same name in
+/// its state directory.
+const CRUN_ROOT_MOUNT: &str = "criu-root";
 
 /// The engine for runc and crun.
 #[derive(Debug)]
@@ -42,6 +47,7 @@ pub(crate) struct Runc {
     version: Version,
     /// Where the runtime keeps a directory for each container.
     root: PathBuf,
+    bundle: PathBuf,
     no_pivot_root: bool,
     no_new_keyring: bool,
     timeouts: Timeouts,
@@ -72,6 +78,7 @@ impl Runc {
             runtime,
             version: identity.version,
             root: settings.root,
+            bundle: settings.bundle,
             no_pivot_root: settings.no_pivot_root,
             no_new_keyring: settings.no_new_keyring,
             timeouts: settings.timeouts,
@@ -81,6 +88,18 @@ impl Runc {
     /// Whether the runtime has a directory of the container.
     fn knows(&self, id: &str) -> Result<bool> {
         answer::exists(&self.root.join(id))
+    }
+
+    /// Unmounts the root file system from where the runtimes mount it for a restore. It stays
+    /// there when they are killed, and whoever then removes the directory, runc itself to begin
+    /// with, removes the container's files through it.
+    fn detach_root(&self, id: &str) -> Result<()> {
+        mountinfo::detach_below(&self.root.join(id))?;
+        let in_bundle = self.bundle.join(CRUN_ROOT_MOUNT);
+        mountinfo::detach_below(&in_bundle)?;
+        // It is hardly ever there; where somebody has put something in it, it is not crun's.
+        let _ = fs::remove_dir(&in_bundle);
+        Ok(())
     }
 
     fn refuse_known(&self, verb: &'static str, id: &str) -> Result<()> {
@@ -226,6 +245,9 @@ impl Engine for Runc {
     }
 
     async fn delete(&self, id: &str, force: bool) -> Result<()> {
+        if force {
+            self.detach_root(id)?;
+        }
         let call = self
             .runtime
             .call("delete", self.timeouts.delete)

@@ -1,0 +1,96 @@
+//! The mounts that CRIU leaves where it was killed in the middle of a restore.
+//!
+//! Seen of 4.1.1 and 4.2.1: the cgroup hierarchies below its work directory
+//! (`.criu.cgyard.XXXXXX`), and a tmpfs for the new mount namespace in `/tmp`
+//! (`.criu.mntns.XXXXXX`), whose name only its log tells.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use super::log::RESTORE;
+use crate::{error::Result, mountinfo};
+
+const IN_WORK: &str = ".criu.cgyard.";
+const IN_TMP: &str = "/tmp/.criu.mntns.";
+/// What mkdtemp(3) puts in place of `XXXXXX`.
+const SUFFIX: usize = 6;
+/// The name is in the log before the first process is made.
+const LOG_CAP: u64 = 1 << 20;
+
+/// Unmounts and removes what a killed restore with this work directory left.
+pub(crate) fn remove(work: &Path) -> Result<()> {
+    mountinfo::detach_below(work)?;
+    for entry in fs::read_dir(work).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(IN_WORK) {
+            remove_empty(&entry.path());
+        }
+    }
+    if let Some(namespace) = mount_namespace(&work.join(RESTORE)) {
+        mountinfo::detach_below(&namespace)?;
+        remove_empty(&namespace);
+    }
+    Ok(())
+}
+
+fn remove_empty(directory: &Path) {
+    if let Err(error) = fs::remove_dir(directory)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!("cannot remove CRIU's {}: {error}", directory.display());
+    }
+}
+
+fn mount_namespace(log: &Path) -> Option<PathBuf> {
+    let mut bytes = Vec::new();
+    File::open(log)
+        .ok()?
+        .take(LOG_CAP)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    mount_namespace_in(&String::from_utf8_lossy(&bytes))
+}
+
+fn mount_namespace_in(log: &str) -> Option<PathBuf> {
+    let (_, rest) = log
+        .lines()
+        .filter(|line| line.contains("mnt: "))
+        .find_map(|line| line.split_once(IN_TMP))?;
+    let suffix = rest.get(..SUFFIX)?;
+    let whole = rest[SUFFIX..].chars().next().is_none_or(|next| next == '/');
+    // A name of this form and no other, since the paths in a log are the image's, too.
+    (whole && suffix.chars().all(|one| one.is_ascii_alphanumeric()))
+        .then(|| PathBuf::from(format!("{IN_TMP}{suffix}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_where_the_mount_namespace_was_made() {
+        let log = "(00.0014) Parsing config file /tmp/x\n\
+            (00.001485) mnt: \t\tWill mount 135 @ /tmp/.criu.mntns.p6vx2l/mnt-0000000135 /sys/firmware\n";
+        assert_eq!(
+            mount_namespace_in(log),
+            Some(PathBuf::from("/tmp/.criu.mntns.p6vx2l"))
+        );
+        for other in [
+            "",
+            "(0) mnt: /tmp/.criu.mntns.p6",
+            "(0) mnt: /tmp/.criu.mntns.p6vx2/x",
+            "(0) mnt: /tmp/.criu.mntns.../../x",
+        ] {
+            assert_eq!(mount_namespace_in(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn nothing_left_is_nothing_to_do() {
+        let work = tempfile::tempdir().expect("a directory");
+        remove(work.path()).expect("does nothing");
+        remove(Path::new("/no/such/directory")).expect("does nothing");
+    }
+}
