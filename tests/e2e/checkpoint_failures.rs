@@ -133,13 +133,14 @@ for_each_engine! {
 }
 
 for_each_gvisor! {
+    /// By the name in the configuration, which is CRIU's: there it can be set as well.
     fn with_an_option_that_gvisor_cannot_honour_is_refused_by_the_options_name(engine: Engine) {
         let counted = Counted::start(engine);
         let none = CheckpointOptions::default;
         for (options, name) in [
-            (CheckpointOptions { open_tcp: true, ..none() }, "open_tcp"),
-            (CheckpointOptions { external_unix_sockets: true, ..none() }, "external_unix_sockets"),
-            (CheckpointOptions { cgroups_mode: "soft".into(), ..none() }, "cgroups_mode"),
+            (CheckpointOptions { open_tcp: true, ..none() }, "tcp_established"),
+            (CheckpointOptions { external_unix_sockets: true, ..none() }, "ext_unix_sk"),
+            (CheckpointOptions { cgroups_mode: "soft".into(), ..none() }, "cgroup_mode"),
             (
                 CheckpointOptions { empty_namespaces: vec!["network".into()], ..none() },
                 "empty_namespaces",

@@ -32,7 +32,7 @@ for_each_criu_engine! {
 
         let closed = shim.checkpoint(&host.disk().join("closed"), None);
         let message = closed.expect_err("connections that nobody opened").to_string();
-        assert!(message.contains("open_tcp") || message.contains("tcp_established"), "{message}");
+        assert!(message.contains("TCP"), "{message}");
         counter.await_progress(3);
 
         let image = host.disk().join("image");
@@ -129,7 +129,7 @@ for_each_engine! {
         }
         let phases = seal["phases"].as_object().expect("phases by name").values();
         let sum: f64 = phases.map(|phase| phase.as_f64().expect("milliseconds")).sum();
-        let total = seal["total_ms"].as_f64().expect("milliseconds");
+        let total = seal["total"].as_f64().expect("milliseconds");
         assert!((sum - total).abs() < 0.1, "{sum} and {total}: {seal}");
         shim.end();
     }

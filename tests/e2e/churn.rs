@@ -5,6 +5,20 @@ use std::{thread, time::Duration};
 use crate::support::containerd::Containerd;
 
 for_each_engine! {
+    /// runsc also takes the beginning of an id for the id, if it is not exactly one that it has.
+    fn containers_whose_ids_begin_alike_do_not_get_into_each_others_way(engine: Engine) {
+        let containerd = Containerd::start();
+        let options = format!("--detach --null-io {}", containerd.runtime(engine));
+        for id in ["c11", "c1", "c", "c12"] {
+            containerd.run(&options, id).args(&["sleep", "1000"]).ok();
+        }
+        for id in ["c", "c1", "c11", "c12"] {
+            containerd.remove(id);
+        }
+    }
+}
+
+for_each_engine! {
     fn fifty_containers_in_five_waves_all_exit_with_their_own_status(engine: Engine) {
         let containerd = Containerd::start();
         let options = format!("--rm {}", containerd.runtime(engine));
@@ -13,7 +27,7 @@ for_each_engine! {
                 for number in 0..10 {
                     let (containerd, options, status) = (&containerd, &options, wave * 10 + number);
                     threads.spawn(move || {
-                        let run = containerd.run(options, &format!("c{status}"));
+                        let run = containerd.run(options, &format!("c{status:02}"));
                         run.deadline(Duration::from_secs(180))
                             .args(&["sh", "-c", &format!("exit {status}")])
                             .exits(status);

@@ -13,7 +13,7 @@ for_each_engine! {
             // From 0 to 255, evenly.
             let status = number * 255 / (count - 1);
             let script = format!("yes line{number} | head -c {MEGABYTE}; exit {status}");
-            let run = containerd.run(&options, &format!("c{number}")).args(&["sh", "-c", &script]);
+            let run = containerd.run(&options, &format!("c{number:03}")).args(&["sh", "-c", &script]);
             let run = run.run();
             run.exits(status);
             assert!(

@@ -3,11 +3,7 @@
 use std::fs;
 
 use crate::support::{
-    bundle::Bundle,
-    containerd::Containerd,
-    counter::Counter,
-    host::Host,
-    wait::{SOON, until},
+    bundle::Bundle, containerd::Containerd, counter::Counter, host::Host, leftovers, wait::until_is,
 };
 
 for_each_gvisor! {
@@ -15,14 +11,15 @@ for_each_gvisor! {
         let containerd = Containerd::start();
         let options = format!("--detach --null-io {}", containerd.runtime(engine));
         containerd.run(&options, "c").args(&["sleep", "1000"]).ok();
-        let resident = ["containerd-shim", "runsc-gofer", "runsc-sandbox"];
-        let mut seen = Vec::new();
         // A command that started the container may take a moment to be gone.
-        until("only the resident processes are left", SOON, || {
-            seen = containerd.processes();
-            let all_known = seen.len() == resident.len()
-                && resident.iter().all(|name| seen.iter().any(|(_, line)| line.contains(name)));
-            all_known.then_some(())
+        let resident = ["containerd-shim-stasis-v1", "runsc-gofer", "runsc-sandbox"];
+        until_is("the resident processes", &resident.map(str::to_owned).into(), || {
+            let mut names: Vec<_> = without_descendants_of_the_sandbox(containerd.processes())
+                .into_iter()
+                .map(|(_, line)| program(&line))
+                .collect();
+            names.sort();
+            names
         });
         containerd.remove("c");
     }
@@ -54,6 +51,26 @@ for_each_gvisor! {
         Counter::of(&bundle).await_progress(3);
         shim.end();
     }
+}
+
+/// The sandbox runs the container's code in processes of its own below it.
+fn without_descendants_of_the_sandbox(mut all: Vec<(u32, String)>) -> Vec<(u32, String)> {
+    let sandbox = all
+        .iter()
+        .find(|(_, line)| line.starts_with("runsc-sandbox"))
+        .map(|(pid, _)| *pid);
+    all.retain(|(pid, _)| {
+        let mut ancestors =
+            std::iter::successors(leftovers::parent(*pid), |p| leftovers::parent(*p));
+        sandbox.is_none() || !ancestors.any(|ancestor| Some(ancestor) == sandbox)
+    });
+    all
+}
+
+/// The name by which a command line starts its program.
+fn program(line: &str) -> String {
+    let program = line.split(' ').next().unwrap_or_default();
+    program.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 /// Files of runsc's own in the container's writable layer.

@@ -139,7 +139,6 @@ fn for_an_unknown_id_is_not_found_and_names_it() {
         "Resume",
         "Checkpoint",
         "Kill",
-        "Exec",
         "CloseIO",
         "Wait",
     ] {

@@ -15,7 +15,7 @@ use super::{
     lab::{Lab, Release, lab},
     leftovers,
     script::write_script,
-    wait::{SOON, until},
+    wait::{SOON, until, until_is},
 };
 
 /// Our shim's name for containerd.
@@ -171,9 +171,8 @@ impl Containerd {
 
     /// Waits until the task's status is `wanted`.
     pub fn await_status(&self, id: &str, wanted: &str) {
-        until(&format!("{id} is {wanted}"), SOON, || {
-            (self.status(id).as_deref() == Some(wanted)).then_some(())
-        });
+        let wanted = Some(wanted.to_owned());
+        until_is(&format!("the status of {id}"), &wanted, || self.status(id));
     }
 
     /// Kills the task and deletes it and the container, as people do it with ctr.

@@ -38,7 +38,8 @@ impl Gate {
             &format!(
                 "case \" $* \" in *' {verb} '*)\n\
                  touch {directory}/arrived\n\
-                 [ -e {directory}/open ] || read -r _ < {fifo} ;;\n\
+                 [ -e {directory}/open ] || read -r _ < {fifo}\n\
+                 touch {directory}/passed ;;\n\
                  esac\n\
                  exec {engine} \"$@\"",
                 directory = gate.directory.display(),
@@ -76,10 +77,11 @@ impl Gate {
     /// Opens the gate for good.
     pub fn open(&self) {
         fs::write(self.directory.join("open"), "").expect("a directory of our own");
-        // To open it fails until the engine reads; then the end of its input lets it go on.
+        // The engine waits for a writer, or has just seen that the gate is open.
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         until("the engine passes the gate", SOON, || {
-            let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            open(self.fifo(), flags, Mode::empty()).ok()
+            let _writer = open(self.fifo(), flags, Mode::empty());
+            self.directory.join("passed").exists().then_some(())
         });
     }
 

@@ -68,6 +68,12 @@ pub fn state(pid: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// The parent of a process.
+pub fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
 /// Mounts at a path that bears the name.
 pub fn mounts(name: &str) -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");

@@ -178,7 +178,7 @@ impl Shim {
         }
     }
 
-    /// The shim's own pid, as Connect tells it.
+    /// The shim's own pid, as Connect tells it whether or not there is a container.
     pub fn pid(&self) -> u32 {
         let request = api::ConnectRequest {
             id: self.id(),

@@ -25,6 +25,17 @@ pub fn until<T>(what: &str, within: Duration, mut ask: impl FnMut() -> Option<T>
     }
 }
 
+/// Asks until the answer is `wanted`, and panics with the last one when it is not in time.
+pub fn until_is<T: PartialEq + std::fmt::Debug>(what: &str, wanted: &T, ask: impl Fn() -> T) {
+    let end = Instant::now() + SOON;
+    while ask() != *wanted {
+        if Instant::now() > end {
+            assert_eq!(ask(), *wanted, "waited {SOON:?} in vain: {what}");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Waits until the process of this pidfd has ended.
 pub fn for_end(pidfd: impl std::os::fd::AsFd, what: &str) {
     let timeout = Timespec::try_from(SOON).expect("some seconds");
