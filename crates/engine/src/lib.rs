@@ -19,6 +19,8 @@ mod connect;
 pub mod criu;
 mod engine;
 mod error;
+#[cfg(test)]
+mod fake;
 pub mod host;
 pub mod identify;
 pub mod manifest;

@@ -328,7 +328,9 @@ fn spec(id: &str, command: &str, data: &Path) -> serde_json::Value {
 /// of an open one.
 const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i >> /data/out; sleep 0.02; done";
 
-const IDLE: &str = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
+/// Says when its trap is set: without one, SIGTERM does nothing to the first process of a PID
+/// namespace.
+const IDLE: &str = "trap 'exit 7' TERM; echo 1 >> /data/out; while :; do sleep 0.05; done";
 
 fn locks() -> CheckpointOptions {
     CheckpointOptions {
@@ -424,7 +426,9 @@ async fn signals_work_in_every_state(binary: &str) {
         paused.ends();
         bench.remove().await;
 
+        let before = bench.counted().len();
         let running = bench.running().await;
+        eventually("its trap is set", || bench.counted().len() > before);
         engine
             .kill(&bench.id, term, target(running.pid))
             .await

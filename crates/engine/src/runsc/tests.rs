@@ -1,1 +1,364 @@
+//! The command lines of runsc, and what is made of its answers.
 
+use std::{fs, os::fd::AsFd};
+
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use super::*;
+use crate::fake::{Fake, INNER, PID};
+
+const NEW: &str = "runsc version VERSION_MISSING";
+const GLOBALS: &str = "--root=DIR/root --log=DIR/bundle/log.json --log-format=json ";
+
+fn term() -> Signal {
+    Signal::new(15).expect("a signal")
+}
+
+#[tokio::test]
+async fn every_verb_has_its_command_line() {
+    let fake = Fake::new(NEW).await;
+    let engine = &fake.engine;
+    fake.on("state", r#"echo '{"status": "running", "pid": 1}'"#);
+    fake.on("ps", "echo '[1,2]'");
+    fake.on("features", "echo '{}'");
+    let pid = Pid::from_raw(PID);
+    let overlay = "--overlay2=root:memory ";
+
+    assert_eq!(engine.create("c", fake.create()).await.expect("works"), pid);
+    let files = "--bundle DIR/bundle --pid-file DIR/init.pid";
+    assert_eq!(fake.last(GLOBALS), format!("{overlay}create {files} c"));
+    engine.start("c").await.expect("works");
+    assert_eq!(fake.last(GLOBALS), "start c");
+    let pids = engine.exec("c", fake.exec()).await.expect("works");
+    assert_eq!(
+        pids,
+        ExecPids {
+            host: pid,
+            inner: INNER
+        }
+    );
+    assert_eq!(
+        fake.last(GLOBALS),
+        "exec --process DIR/process.json --detach --pid-file DIR/exec.pid \
+         --internal-pid-file DIR/exec.pid.internal c"
+    );
+    assert!(!fake.path("exec.pid.internal").exists());
+    for (target, line) in [
+        (Target::Init(pid), "kill c 15"),
+        (Target::All(pid), "kill --all c 15"),
+        (Target::Exec(pids), "kill --pid 7 c 15"),
+    ] {
+        engine.kill("c", term(), target).await.expect("works");
+        assert_eq!(fake.last(GLOBALS), line);
+    }
+    engine.delete("c", false).await.expect("works");
+    assert_eq!(fake.last(GLOBALS), "delete c");
+    engine.delete("c", true).await.expect("works");
+    assert_eq!(fake.last(GLOBALS), "delete --force c");
+    let state = engine.state("c").await.expect("works");
+    assert_eq!(
+        (state.status, state.pid),
+        (EngineStatus::Running, Some(Pid::from_raw(1)))
+    );
+    assert_eq!(fake.last(GLOBALS), "state c");
+    assert_eq!(engine.processes("c").await.expect("works"), [1, 2]);
+    assert_eq!(fake.last(GLOBALS), "ps --format json c");
+    engine.pause("c").await.expect("works");
+    assert_eq!(fake.last(GLOBALS), "pause c");
+    engine.resume("c").await.expect("works");
+    assert_eq!(fake.last(GLOBALS), "resume c");
+    engine
+        .checkpoint("c", &fake.checkpoint(CheckpointOptions::default()))
+        .await
+        .expect("works");
+    let line = "checkpoint --image-path DIR/image --leave-running --compression=none c";
+    assert_eq!(fake.last(GLOBALS), line);
+    let restored = engine
+        .restore("c", fake.restore(CheckpointOptions::default()))
+        .await;
+    assert_eq!(restored.expect("works"), pid);
+    let line = format!("{overlay}restore --detach {files} --image-path DIR/image c");
+    assert_eq!(fake.last(GLOBALS), line);
+    assert!(engine.features().await.expect("works").is_some());
+    assert_eq!(fake.last(GLOBALS), "features");
+}
+
+#[tokio::test]
+async fn its_configuration_comes_last_and_in_order() {
+    let config = [
+        ("platform", "systrap"),
+        ("network", "none"),
+        ("overlay2", "none"),
+    ];
+    let fake = Fake::with(NEW, |settings| {
+        settings.systemd_cgroup = true;
+        settings.runsc_config = config.map(|(key, value)| (key.into(), value.into())).into();
+    })
+    .await;
+    fake.engine.create("c", fake.create()).await.expect("works");
+    let globals = format!(
+        "{GLOBALS}--systemd-cgroup=true --network=none --overlay2=none --platform=systrap "
+    );
+    // The filestore is where the configuration has it.
+    assert!(fake.last(&globals).starts_with("create "));
+}
+
+#[tokio::test]
+async fn the_filestore_is_on_disk_where_the_task_has_a_directory_there() {
+    let fake = Fake::new(NEW).await;
+    // Of the build, since /tmp may be a tmpfs.
+    let disk = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+    std::os::unix::fs::symlink(disk.path(), fake.path("bundle/work")).expect("linked");
+    fake.engine.create("c", fake.create()).await.expect("works");
+    let overlay = format!("--overlay2=root:dir={} create ", disk.path().display());
+    assert!(
+        fake.last(GLOBALS).starts_with(&overlay),
+        "{}",
+        fake.last(GLOBALS)
+    );
+}
+
+#[tokio::test]
+async fn a_created_or_paused_container_is_killed_through_its_sandbox() {
+    for state in ["created", "paused"] {
+        let fake = Fake::new(NEW).await;
+        let mut sandbox = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .expect("starts");
+        let pid = Pid::from_raw(i32::try_from(sandbox.id()).expect("a pid"));
+        fake.on(
+            "kill",
+            "echo 'cannot signal container \"c\" in this state' >&2; exit 128",
+        );
+        fake.on(
+            "state",
+            &format!(r#"echo '{{"status": "{state}", "pid": {pid}}}'"#),
+        );
+        let target = Target::Init(pid);
+        let error = fake
+            .engine
+            .kill("c", term(), target)
+            .await
+            .expect_err("is refused");
+        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("signal 15 to a {state} container")),
+            "{error}"
+        );
+        fake.engine
+            .kill("c", Signal::KILL, Target::All(pid))
+            .await
+            .expect("is killed");
+        assert!(!sandbox.wait().expect("is reaped").success());
+        // The state still says what it said, but the sandbox has gone.
+        let error = fake
+            .engine
+            .kill("c", Signal::KILL, target)
+            .await
+            .expect_err("has gone");
+        assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
+        let state = fake.engine.state("c").await.expect("is answered");
+        assert_eq!((state.status, state.pid), (EngineStatus::Stopped, None));
+    }
+}
+
+#[tokio::test]
+async fn an_exec_that_is_not_listed_any_more_has_ended() {
+    let fake = Fake::new(NEW).await;
+    fake.on("kill", "echo 'no such process with PID 7' >&2; exit 128");
+    fake.on("state", r#"echo '{"status": "running", "pid": 1}'"#);
+    fake.on("ps", "echo '[1]'");
+    let target = Target::Exec(ExecPids {
+        host: Pid::from_raw(PID),
+        inner: INNER,
+    });
+    let error = fake
+        .engine
+        .kill("c", term(), target)
+        .await
+        .expect_err("has ended");
+    assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
+    fake.on("ps", "echo '[1, 7]'");
+    let error = fake
+        .engine
+        .kill("c", term(), target)
+        .await
+        .expect_err("cannot be signalled");
+    assert_eq!(
+        error.to_string(),
+        "runsc kill failed: no such process with PID 7"
+    );
+}
+
+#[tokio::test]
+async fn what_has_no_state_file_does_not_exist() {
+    let fake = Fake::new(NEW).await;
+    for verb in ["state", "delete", "kill"] {
+        fake.on(
+            verb,
+            "echo 'loading container: file does not exist' >&2; exit 128",
+        );
+    }
+    // Another container's, whose id begins alike.
+    fs::write(fake.path("root/c2_sandbox:c2.state"), "").expect("written");
+    let error = fake.engine.state("c").await.expect_err("is unknown");
+    assert!(matches!(error, Error::NoSuchContainer { .. }), "{error:?}");
+    let target = Target::Init(Pid::from_raw(PID));
+    let error = fake
+        .engine
+        .kill("c", term(), target)
+        .await
+        .expect_err("is unknown");
+    assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
+    fake.engine
+        .delete("c", false)
+        .await
+        .expect("counts as deleted");
+    fs::write(fake.path("root/c_sandbox:c.state"), "").expect("written");
+    let error = fake.engine.delete("c", false).await.expect_err("is known");
+    assert!(error.to_string().contains("loading container"), "{error}");
+    let restore = fake.restore(CheckpointOptions::default());
+    let error = fake
+        .engine
+        .restore("c", restore)
+        .await
+        .expect_err("is taken");
+    assert!(error.to_string().contains("delete it first"), "{error}");
+}
+
+#[tokio::test]
+async fn a_failed_restore_is_deleted() {
+    let fake = Fake::new(NEW).await;
+    let restore = fake.restore(CheckpointOptions::default());
+    // Its stderr is the container's; the reason is in the log.
+    fake.on(
+        "restore",
+        r#"echo '{"msg": "EOF", "level": "error"}' >> bundle/log.json; exit 128"#,
+    );
+    let error = fake.engine.restore("c", restore).await.expect_err("fails");
+    assert_eq!(error.to_string(), "runsc restore failed: EOF");
+    assert_eq!(fake.last(GLOBALS), "delete --force c");
+}
+
+#[tokio::test]
+async fn options_of_criu_are_refused_by_name() {
+    let fake = Fake::new(NEW).await;
+    let kept = CheckpointOptions {
+        shell_job: true,
+        file_locks: true,
+        ..CheckpointOptions::default()
+    };
+    fake.engine
+        .check_options(&kept)
+        .expect("its kernel saves both");
+    for (name, options) in [
+        (
+            "tcp_established",
+            CheckpointOptions {
+                tcp_established: true,
+                ..kept.clone()
+            },
+        ),
+        (
+            "ext_unix_sk",
+            CheckpointOptions {
+                ext_unix_sk: true,
+                ..kept.clone()
+            },
+        ),
+        (
+            "cgroup_mode",
+            CheckpointOptions {
+                cgroup_mode: CgroupMode::Soft,
+                ..kept.clone()
+            },
+        ),
+        (
+            "empty_namespaces",
+            CheckpointOptions {
+                empty_namespaces: vec!["network".into()],
+                ..kept
+            },
+        ),
+    ] {
+        let error = fake.engine.check_options(&options).expect_err("is refused");
+        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn ending_a_sandbox_that_has_gone_succeeds() {
+    let fake = Fake::new(NEW).await;
+    let mut child = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .expect("starts");
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    let raw = rustix::process::Pid::from_raw(pid.as_raw()).expect("a pid");
+    let pidfd = pidfd_open(raw, PidfdFlags::empty()).expect("it lives");
+    fake.engine
+        .end_frozen("c", pid, pidfd.as_fd())
+        .await
+        .expect("is ended");
+    assert!(!child.wait().expect("is reaped").success());
+    fake.engine
+        .end_frozen("c", pid, pidfd.as_fd())
+        .await
+        .expect("has ended");
+    assert!(fake.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_release_without_features_has_none() {
+    let fake = Fake::new("runsc version 0.0~20240729.0").await;
+    let usage = "Use \"runsc flags\" for a list of top-level flags";
+    fake.on("features", &format!("echo '{usage}' >&2; exit 128"));
+    assert_eq!(fake.engine.features().await.expect("is answered"), None);
+    fake.on("features", "exit 1");
+    assert!(
+        fake.engine
+            .features()
+            .await
+            .is_err_and(|error| matches!(error, Error::Failed { .. }))
+    );
+}
+
+#[tokio::test]
+async fn the_constructor_of_gvisors_shim_has_its_defaults() {
+    let fake = Fake::new(NEW).await;
+    let binary = fake.engine.binary().display().to_string();
+    let spec = serde_json::json!({"annotations": {LOG_DIRECTORY: "/logs"}});
+    let (root, bundle) = (fake.path("root"), fake.path("bundle"));
+    let new = |binary: String| {
+        let (root, bundle, spec) = (root.clone(), bundle.clone(), spec.clone());
+        async move {
+            let config = BTreeMap::new();
+            Runsc::new(
+                &root,
+                &bundle,
+                "ns",
+                &binary,
+                config,
+                &spec,
+                Children::default(),
+            )
+            .await
+        }
+    };
+    let engine = new(binary).await.expect("connects");
+    engine.start("c").await.expect("works");
+    let globals = "--root=DIR/root/ns --log=DIR/bundle/log.json --log-format=json ";
+    assert_eq!(
+        fake.last(globals),
+        "--panic-log=/logs/gvisor_panic.log start c"
+    );
+    let runc = Fake::new("runc version 1.3.6").await;
+    let error = new(runc.engine.binary().display().to_string())
+        .await
+        .expect_err("is no runsc");
+    assert!(error.to_string().contains("runc 1.3.6"), "{error}");
+}
