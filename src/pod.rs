@@ -104,17 +104,17 @@ impl Pod {
         self.get(id)
     }
 
-    /// Runs a verb of a container in its turn.
+    /// Runs a verb of a container in its turn, which is after its creation.
     ///
     /// # Errors
-    /// Those of the verb, or of [`Pod::get`].
+    /// Those of the verb, or of [`Pod::created`].
     pub async fn ask<T, F, Fut>(&self, id: &str, verb: F) -> Result<T>
     where
         F: FnOnce(Arc<Shared>) -> Fut,
         Fut: Future<Output = Result<T>> + Send + 'static,
         T: Send + 'static,
     {
-        self.get(id)?.ask(verb).await
+        self.created(id).await?.ask(verb).await
     }
 
     /// Deletes a container and forgets it, also where the client gives up waiting.

@@ -120,10 +120,10 @@ impl Task for Service {
     }
 
     async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> ttrpc::Result<Empty> {
-        let config = exec_config(&request).map_err(refused("exec"))?;
+        let id = request.id.clone();
         self.pod
-            .ask(&request.id, |container| async move {
-                container.exec(config).await
+            .ask(&id, |container: Arc<Shared>| async move {
+                container.exec(exec_config(&request)?).await
             })
             .await
             .map_err(refused("exec"))?;
@@ -133,7 +133,7 @@ impl Task for Service {
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> ttrpc::Result<PidsResponse> {
         match self.pod.get(&request.id) {
             Ok(container) => container.shared().pids().await.map_err(refused("pids")),
-            Err(Error::Creating(_)) => Ok(PidsResponse::new()),
+            Err(Error::Creating(_)) => Ok(the_shim_alone()),
             Err(error) => Err(refused("pids")(error)),
         }
     }
@@ -240,6 +240,20 @@ fn being_created(id: String) -> StateResponse {
         id,
         status: EnumOrUnknown::new(Status::CREATED),
         ..StateResponse::default()
+    }
+}
+
+/// The processes of a container that has none: see `Shared::pids`.
+fn the_shim_alone() -> PidsResponse {
+    use containerd_shim_protos::api::ProcessInfo;
+    let pid = std::process::id();
+    let processes = vec![ProcessInfo {
+        pid,
+        ..ProcessInfo::default()
+    }];
+    PidsResponse {
+        processes,
+        ..PidsResponse::default()
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     options::Plan,
     stopwatch::Stopwatch,
 };
-use crate::container::Shared;
+use crate::{container::Shared, status::chain};
 
 /// The work directory of a dump in the bundle, where the request and the configuration name none.
 /// It outlives a failed dump, so that its log can be read.
@@ -32,27 +32,22 @@ pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Res
     let plan = Plan::resolve(request, container.config())?;
     container.engine().check_options(&plan.options)?;
     let turn = container.init().begin_checkpoint()?;
-    let image = ImageDir::claim(&plan.image)?;
-    let work = work_dir(plan.work.as_deref(), &container.bundle().join(WORK_DIR))?;
-    // Established connections stay silent only if CRIU itself ends their owners before it
-    // lifts its network lock.
-    let end_by_criu =
-        plan.exit && plan.options.tcp_established && container.engine().kind() != Kind::Runsc;
-    let call = Checkpoint {
-        image: plan.image.clone(),
-        work,
-        bundle: container.bundle().to_owned(),
-        options: plan.options.clone(),
-        end_by_criu,
+    let image = match attempt(container, &plan, &turn, &mut watch).await {
+        Ok(image) => image,
+        Err(error) => {
+            if let Err(stuck) = turn.release().await {
+                tracing::error!(
+                    "container {} stays frozen: {}",
+                    container.id(),
+                    chain(&stuck)
+                );
+            }
+            return Err(error);
+        }
     };
-    watch.lap("preflight");
-    if let Err(error) = sealed(container, &plan, &turn, &call, &mut watch).await {
-        turn.release().await?;
-        return Err(error);
-    }
     image.keep();
     announce(container, &plan.image);
-    if end_by_criu {
+    if ends_by_criu(container, &plan) {
         turn.ended_by_criu().await?;
     } else if plan.exit {
         turn.end().await?;
@@ -64,6 +59,37 @@ pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Res
     Ok(())
 }
 
+/// Whether CRIU itself ends the container: established connections stay silent only if it kills
+/// their owners before it lifts its network lock.
+fn ends_by_criu(container: &Shared, plan: &Plan) -> bool {
+    plan.exit && plan.options.tcp_established && container.engine().kind() != Kind::Runsc
+}
+
+/// Claims the image directory, captures the container and seals the image. What a failure leaves
+/// in the directory is removed.
+async fn attempt(
+    container: &Shared,
+    plan: &Plan,
+    turn: &Checkpointing,
+    watch: &mut Stopwatch,
+) -> Result<ImageDir> {
+    let image = ImageDir::claim(&plan.image)?;
+    let own = container.bundle().join(WORK_DIR);
+    let call = Checkpoint {
+        image: plan.image.clone(),
+        work: work_dir(plan.work.as_deref(), &own)?,
+        bundle: container.bundle().to_owned(),
+        options: plan.options.clone(),
+        end_by_criu: ends_by_criu(container, plan),
+    };
+    watch.lap("preflight");
+    match sealed(container, plan, turn, &call, watch).await {
+        Ok(()) => Ok(image),
+        // Before what was written is removed again.
+        Err(error) => Err(image.explain(error)),
+    }
+}
+
 /// Freezes the container if it is to end here, dumps it and seals the image.
 async fn sealed(
     container: &Shared,
@@ -72,13 +98,12 @@ async fn sealed(
     call: &Checkpoint,
     watch: &mut Stopwatch,
 ) -> Result<()> {
-    if plan.exit && !call.end_by_criu {
+    if call.end_by_criu {
+        manifest::reserve_room(&plan.image)?;
+    } else if plan.exit {
         // What it did between the dump and its end would be lost.
         turn.freeze().await?;
         watch.lap("freeze");
-    }
-    if call.end_by_criu {
-        manifest::reserve_room(&plan.image)?;
     }
     let report = turn.capture(call).await?;
     watch.lap("dump");

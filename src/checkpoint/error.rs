@@ -39,12 +39,12 @@ pub enum Error {
         /// The mode that was sent.
         name: String,
     },
-    /// Neither the request nor its options name a directory.
-    #[error("the checkpoint request names no image directory: set its path or image_path")]
-    NoImagePath,
-    /// The directory is not given by an absolute path.
-    #[error("image directory {image} is not an absolute path", image = image.display())]
-    RelativeImagePath {
+    /// Neither the request nor its options name a directory, or not by an absolute path.
+    #[error(
+        "the checkpoint request names the image directory {image:?}: \
+        set its path or image_path to an absolute path"
+    )]
+    ImagePath {
         /// The path that was sent.
         image: PathBuf,
     },
@@ -65,6 +65,17 @@ pub enum Error {
         image: PathBuf,
         /// One of the things in it.
         entry: String,
+    },
+    /// The disk of the image directory is full.
+    #[error("no space left on device for image directory {image} ({free} bytes are free): \
+        make room, or name a directory on another disk", image = image.display())]
+    DiskFull {
+        /// The directory.
+        image: PathBuf,
+        /// What is left.
+        free: u64,
+        /// How the engine said it.
+        source: Box<Error>,
     },
     /// The work directory cannot be made.
     #[error("cannot use {work} as CRIU's work directory", work = work.display())]
@@ -110,13 +121,12 @@ impl Error {
             | Self::OptionsEncoding { .. }
             | Self::UnknownOption { .. }
             | Self::CgroupMode { .. }
-            | Self::NoImagePath
-            | Self::RelativeImagePath { .. }
+            | Self::ImagePath { .. }
             | Self::ImageDirectory { .. }
             | Self::WorkDirectory { .. }
             | Self::ParentCheckpoint { .. } => ErrorKind::InvalidArgument,
             Self::ImageDirectoryInUse { .. } => ErrorKind::FailedPrecondition,
-            Self::Fault(_) => ErrorKind::Internal,
+            Self::DiskFull { .. } | Self::Fault(_) => ErrorKind::Internal,
             Self::Process(error) => error.kind(),
         }
     }

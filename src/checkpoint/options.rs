@@ -83,9 +83,9 @@ impl Plan {
         // The daemon always names a directory, the client's image_path where there is one.
         let image = path(request.path.clone())
             .or(asked.image_path)
-            .ok_or(Error::NoImagePath)?;
+            .unwrap_or_default();
         if !image.is_absolute() {
-            return Err(Error::RelativeImagePath { image });
+            return Err(Error::ImagePath { image });
         }
         Ok(Self {
             exit: asked.exit,

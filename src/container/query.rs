@@ -66,18 +66,14 @@ impl Shared {
     /// # Errors
     /// If the runtime cannot list them.
     pub async fn pids(&self) -> Result<PidsResponse> {
-        let processes = if self.init.pid().is_none() {
-            // A container created from a checkpoint has no process before its start. containerd
-            // takes an empty list for a leaked shim when it restarts, and ends it; the process
-            // that holds this task is the shim itself.
-            vec![ProcessInfo {
-                pid: std::process::id(),
-                ..ProcessInfo::default()
-            }]
-        } else {
-            let pids = self.init.processes().await?;
-            pids.into_iter().map(|pid| self.process_info(pid)).collect()
-        };
+        let mut pids = self.init.processes().await?;
+        if pids.is_empty() {
+            // A container that has ended, or is still to be restored. containerd takes an empty
+            // list for a leaked shim when it restarts, and deletes what has not been collected
+            // yet. The process that holds this task is the shim itself.
+            pids.extend(i32::try_from(std::process::id()));
+        }
+        let processes = pids.into_iter().map(|pid| self.process_info(pid)).collect();
         Ok(PidsResponse {
             processes,
             ..PidsResponse::default()
