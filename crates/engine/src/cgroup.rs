@@ -8,20 +8,23 @@
 //! What is not the container's own is never touched: a container that has no cgroup of its own
 //! is in the shim's.
 
+mod hierarchy;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    ffi::OsString,
     fs::{self, DirEntry},
     io,
-    os::unix::ffi::OsStringExt,
     path::{Component, Path, PathBuf},
 };
 
 use nix::{errno::Errno, unistd::Pid};
 
+use self::hierarchy::{Hierarchy, Membership, Thaw, hierarchies, memberships};
 use crate::{
     engine::Signal,
     error::{Error, Result},
-    mountinfo, sys,
+    sys,
 };
 
 /// Where crun restores into, below the container's cgroup, and what it forgets to remove when
@@ -34,9 +37,6 @@ pub struct Freezer {
     directory: PathBuf,
     thaw: Thaw,
 }
-
-/// The file that freezes, and what thaws when it is written there.
-type Thaw = (&'static str, &'static str);
 
 impl Freezer {
     /// The freezer of the container whose init is `init`. `None` if it has no cgroup of its own.
@@ -214,99 +214,6 @@ fn processes(directory: &Path) -> Result<Vec<Pid>> {
     Ok(pids)
 }
 
-/// A mounted cgroup hierarchy.
-#[derive(Debug, PartialEq, Eq)]
-struct Hierarchy {
-    /// Of version 1, the options that name its controllers; of version 2, nothing.
-    controllers: Option<Vec<String>>,
-    /// The cgroup that is seen at `mount`.
-    root: PathBuf,
-    mount: PathBuf,
-}
-
-/// One line of `/proc/PID/cgroup`: the controllers, none for version 2, and the path.
-type Membership = (Vec<String>, PathBuf);
-
-impl Hierarchy {
-    fn carries(&self, controller: &str) -> bool {
-        self.controllers
-            .as_ref()
-            .is_some_and(|all| all.iter().any(|one| one == controller))
-    }
-
-    /// How the cgroups of this hierarchy are thawed, if they can be frozen.
-    fn thaw(&self) -> Option<Thaw> {
-        if self.controllers.is_none() {
-            return Some(("cgroup.freeze", "0"));
-        }
-        self.carries("freezer")
-            .then_some(("freezer.state", "THAWED"))
-    }
-
-    /// The cgroup in this hierarchy of a process with these memberships.
-    fn path_among<'a>(&self, memberships: &'a [Membership]) -> Option<&'a Path> {
-        let found = memberships
-            .iter()
-            .find(|(controllers, _)| match &self.controllers {
-                Some(_) => controllers
-                    .iter()
-                    .any(|controller| self.carries(controller)),
-                None => controllers.is_empty(),
-            });
-        found.map(|(_, path)| path.as_path())
-    }
-
-    /// Where a cgroup of this hierarchy is seen, if it is below the mount's root.
-    fn directory(&self, path: &Path) -> Option<PathBuf> {
-        let below = path.strip_prefix(&self.root).ok()?;
-        // `/..` is how the kernel shows what is outside our cgroup namespace.
-        let plain = below
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)));
-        plain.then(|| self.mount.join(below))
-    }
-}
-
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(Error::io("read", path))
 }
-
-fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|&byte| byte == b'\n')
-        .filter(|line| !line.is_empty())
-}
-
-fn memberships(text: &[u8]) -> Vec<Membership> {
-    lines(text)
-        .filter_map(|line| {
-            let mut fields = line.splitn(3, |&byte| byte == b':').skip(1);
-            let controllers = String::from_utf8_lossy(fields.next()?).into_owned();
-            let path = PathBuf::from(OsString::from_vec(fields.next()?.to_vec()));
-            let named = controllers.split(',').filter(|one| !one.is_empty());
-            Some((named.map(str::to_owned).collect(), path))
-        })
-        .collect()
-}
-
-fn hierarchies() -> Result<Vec<Hierarchy>> {
-    Ok(mountinfo::mounts()?
-        .into_iter()
-        .filter_map(hierarchy)
-        .collect())
-}
-
-fn hierarchy(mount: mountinfo::Mount) -> Option<Hierarchy> {
-    let controllers = match mount.kind.as_str() {
-        "cgroup2" => None,
-        "cgroup" => Some(mount.options.split(',').map(str::to_owned).collect()),
-        _ => return None,
-    };
-    Some(Hierarchy {
-        controllers,
-        root: mount.root,
-        mount: mount.point,
-    })
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,4 +1,4 @@
-use super::*;
+use super::{hierarchy::hierarchy, *};
 use crate::mountinfo::parse;
 
 const HYBRID: &[u8] = b"30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755

@@ -4,6 +4,7 @@
 //! always reaped here, also when the future that waits for it is dropped.
 
 use std::{
+    convert::Infallible,
     future::pending,
     io,
     os::fd::OwnedFd,
@@ -20,7 +21,7 @@ use tokio::{
     net::unix::pipe::Receiver,
     process::{Child, Command},
     runtime::Handle,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -65,6 +66,9 @@ const STDOUT_CAP: usize = 4 << 20;
 /// Enough for the last error line of the most talkative runtime.
 const STDERR_CAP: usize = 64 << 10;
 
+/// How long a killed child is waited for.
+const REAPING: Duration = Duration::from_secs(5);
+
 /// Runs `command` to its end.
 pub(super) async fn run(
     mut command: Command,
@@ -83,11 +87,14 @@ pub(super) async fn run(
 
     let status = tokio::select! {
         status = running.wait() => status?,
-        () = drain(stdout.as_mut()) => unreachable!("drain never ends"),
-        () = drain(stderr.as_mut()) => unreachable!("drain never ends"),
+        never = drain(stdout.as_mut()) => match never {},
+        never = drain(stderr.as_mut()) => match never {},
         after = passed(deadline) => {
             running.kill();
-            running.wait().await?;
+            // What does not die at once is stuck in the kernel; it is reaped when that lets go.
+            if let Ok(status) = timeout(REAPING, running.wait()).await {
+                status?;
+            }
             return Err(Failure::Deadline(after));
         }
     };
@@ -176,7 +183,7 @@ impl Capture {
 }
 
 /// Keeps the pipe from filling up. Never ends: the child's end is what is waited for.
-async fn drain(capture: Option<&mut Capture>) {
+async fn drain(capture: Option<&mut Capture>) -> Infallible {
     if let Some(capture) = capture {
         while capture.pipe.readable().await.is_ok() && capture.read_ready() {}
     }

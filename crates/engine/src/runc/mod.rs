@@ -3,12 +3,12 @@
 //!
 //! Seen of runc 1.1.15 and 1.3.6, crun 1.21 and 1.28.
 
+mod connect;
 mod images;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    ffi::OsString,
     fs, io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
@@ -23,14 +23,14 @@ use crate::{
     answer,
     cgroup::Freezer,
     command::Runtime,
-    connect::{Settings, Timeouts},
+    connect::Timeouts,
     criu::config,
     engine::{
         Checkpoint, CheckpointReport, Create, Engine, EngineState, EngineStatus, Exec, ExecPids,
         Restore, Signal, Target,
     },
     error::{Error, Result},
-    identify::{Identity, Kind, Version},
+    identify::{Kind, Version},
     mountinfo,
     options::CheckpointOptions,
     sys,
@@ -54,37 +54,6 @@ pub(crate) struct Runc {
 }
 
 impl Runc {
-    pub(crate) fn connected(identity: Identity, settings: Settings) -> Self {
-        let log = settings.bundle.join("log.json");
-        let mut globals: Vec<OsString> = Vec::from([
-            "--root".into(),
-            settings.root.clone().into(),
-            "--log".into(),
-            log.clone().into(),
-            "--log-format".into(),
-            "json".into(),
-        ]);
-        if settings.systemd_cgroup {
-            globals.push("--systemd-cgroup".into());
-        }
-        let runtime = Runtime {
-            kind: identity.kind,
-            binary: identity.binary,
-            globals,
-            log,
-            children: settings.children,
-        };
-        Self {
-            runtime,
-            version: identity.version,
-            root: settings.root,
-            bundle: settings.bundle,
-            no_pivot_root: settings.no_pivot_root,
-            no_new_keyring: settings.no_new_keyring,
-            timeouts: settings.timeouts,
-        }
-    }
-
     /// Whether the runtime has a directory of the container.
     fn knows(&self, id: &str) -> Result<bool> {
         answer::exists(&self.root.join(id))

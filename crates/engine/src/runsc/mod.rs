@@ -10,17 +10,16 @@
 //!
 //! Seen of runsc of 2024-07-29 and 2026-07-01.
 
+mod connect;
 mod filestore;
 mod kill;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -30,25 +29,17 @@ use serde_json::Value;
 
 use crate::{
     answer,
-    children::Children,
     command::{Call, Runtime},
-    connect::{Settings, Timeouts},
+    connect::Timeouts,
     engine::{
         Checkpoint, CheckpointReport, Create, Engine, EngineState, EngineStatus, Exec, ExecPids,
         Restore, Signal, Target,
     },
     error::{Error, Result, chain},
-    identify::{Identity, Kind, Version, identify},
+    identify::{Kind, Version},
     options::{CgroupMode, CheckpointOptions},
     sys,
 };
-
-/// Where containerd's shim of gVisor keeps runsc's state, if nobody says otherwise.
-const DEFAULT_ROOT: &str = "/run/containerd/runsc";
-/// The annotation by which the CRI plugin tells where a pod's logs go.
-const LOG_DIRECTORY: &str = "io.kubernetes.cri.sandbox-log-directory";
-/// The log of a crash of the sandbox there, as gVisor's shim names it.
-const PANIC_LOG: &str = "gvisor_panic.log";
 
 /// The engine for runsc.
 #[derive(Debug)]
@@ -63,85 +54,6 @@ pub struct Runsc {
 }
 
 impl Runsc {
-    /// As gVisor's own shim makes it: `root` (if empty, [`DEFAULT_ROOT`]) and `namespace` give
-    /// the state directory, `path` is the bundle, `runtime` the binary, and `config` its flags;
-    /// `spec` may name the directory of the panic log. Calls are entered in `children`.
-    ///
-    /// # Errors
-    /// If the binary is missing, or is no runsc.
-    pub async fn new(
-        root: &Path,
-        path: &Path,
-        namespace: &str,
-        runtime: &str,
-        mut config: BTreeMap<String, String>,
-        spec: &Value,
-        children: Children,
-    ) -> Result<Arc<Self>> {
-        let identity = identify(runtime, &children).await?;
-        if identity.kind != Kind::Runsc {
-            return Err(Error::Unsupported {
-                engine: identity.kind,
-                version: identity.version.to_string(),
-                what: "a gVisor sandbox".to_owned(),
-                advice: format!("name a runsc instead of {}", identity.binary.display()),
-            });
-        }
-        if let Some(directory) = spec["annotations"][LOG_DIRECTORY].as_str() {
-            let log = Path::new(directory).join(PANIC_LOG).display().to_string();
-            config.entry("panic-log".to_owned()).or_insert(log);
-        }
-        let root = if root.as_os_str().is_empty() {
-            Path::new(DEFAULT_ROOT)
-        } else {
-            root
-        };
-        let settings = Settings {
-            binary: runtime.to_owned(),
-            root: root.join(namespace),
-            bundle: path.to_owned(),
-            systemd_cgroup: false,
-            runsc_config: config,
-            no_pivot_root: false,
-            no_new_keyring: false,
-            timeouts: Timeouts::default(),
-            children,
-        };
-        Ok(Arc::new(Self::connected(identity, settings)))
-    }
-
-    pub(crate) fn connected(identity: Identity, settings: Settings) -> Self {
-        let config = settings.runsc_config;
-        let log = settings.bundle.join("log.json");
-        let mut globals = vec![
-            format!("--root={}", settings.root.display()).into(),
-            format!("--log={}", log.display()).into(),
-            "--log-format=json".into(),
-        ];
-        if settings.systemd_cgroup {
-            globals.push("--systemd-cgroup=true".into());
-        }
-        // Last, since of two equal flags the later one wins.
-        globals.extend(
-            config
-                .iter()
-                .map(|(key, value)| format!("--{key}={value}").into()),
-        );
-        Self {
-            places_filestore: !config.contains_key("overlay2") && !config.contains_key("overlay"),
-            root: config.get("root").map_or(settings.root, PathBuf::from),
-            runtime: Runtime {
-                kind: Kind::Runsc,
-                binary: identity.binary,
-                globals,
-                log: config.get("log").map_or(log, PathBuf::from),
-                children: settings.children,
-            },
-            version: identity.version,
-            timeouts: settings.timeouts,
-        }
-    }
-
     /// A `create` or `restore`, which both make a sandbox.
     fn making<'a>(&self, call: Call<'a>, bundle: &Path, pid_file: &Path) -> Call<'a> {
         let call = if self.places_filestore {
@@ -165,6 +77,12 @@ impl Runsc {
             let name = name.to_string_lossy();
             name.starts_with(&beginning) && name.ends_with(".state")
         }))
+    }
+
+    async fn is_created(&self, id: &str) -> bool {
+        self.state(id)
+            .await
+            .is_ok_and(|state| state.status == EngineStatus::Created)
     }
 
     fn unsupported(&self, what: String, advice: &str) -> Error {
@@ -304,7 +222,11 @@ impl Engine for Runsc {
             .runtime
             .call("ps", self.timeouts.state)
             .option("--format", "json");
-        answer::pids(Kind::Runsc, &call.arg(id).run().await?)
+        match call.arg(id).run().await {
+            // runsc refuses: nothing runs in there yet.
+            Err(Error::Failed { .. }) if self.is_created(id).await => Ok(Vec::new()),
+            printed => answer::pids(Kind::Runsc, &printed?),
+        }
     }
 
     async fn pause(&self, id: &str) -> Result<()> {

@@ -1,11 +1,14 @@
 //! The command lines of runsc, and what is made of its answers.
 
-use std::{fs, os::fd::AsFd};
+use std::{collections::BTreeMap, fs, os::fd::AsFd};
 
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::*;
-use crate::fake::{Fake, INNER, PID};
+use crate::{
+    Children,
+    fake::{Fake, INNER, PID},
+};
 
 const NEW: &str = "runsc version VERSION_MISSING";
 const GLOBALS: &str = "--root=DIR/root --log=DIR/bundle/log.json --log-format=json ";
@@ -163,6 +166,33 @@ async fn a_created_or_paused_container_is_killed_through_its_sandbox() {
         let state = fake.engine.state("c").await.expect("is answered");
         assert_eq!((state.status, state.pid), (EngineStatus::Stopped, None));
     }
+}
+
+#[tokio::test]
+async fn a_created_container_has_no_processes_yet() {
+    let fake = Fake::new(NEW).await;
+    fake.on(
+        "ps",
+        "echo 'cannot get processes of container \"c\" in state created' >&2; exit 128",
+    );
+    let this = std::process::id();
+    fake.on(
+        "state",
+        &format!(r#"echo '{{"status": "created", "pid": {this}}}'"#),
+    );
+    assert!(
+        fake.engine
+            .processes("c")
+            .await
+            .expect("is answered")
+            .is_empty()
+    );
+    fake.on(
+        "state",
+        &format!(r#"echo '{{"status": "running", "pid": {this}}}'"#),
+    );
+    let error = fake.engine.processes("c").await.expect_err("is refused");
+    assert!(error.to_string().contains("runsc ps failed"), "{error}");
 }
 
 #[tokio::test]
@@ -331,7 +361,8 @@ async fn a_release_without_features_has_none() {
 async fn the_constructor_of_gvisors_shim_has_its_defaults() {
     let fake = Fake::new(NEW).await;
     let binary = fake.engine.binary().display().to_string();
-    let spec = serde_json::json!({"annotations": {LOG_DIRECTORY: "/logs"}});
+    let spec =
+        serde_json::json!({"annotations": {"io.kubernetes.cri.sandbox-log-directory": "/logs"}});
     let (root, bundle) = (fake.path("root"), fake.path("bundle"));
     let new = |binary: String| {
         let (root, bundle, spec) = (root.clone(), bundle.clone(), spec.clone());

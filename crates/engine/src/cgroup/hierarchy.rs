@@ -1,0 +1,97 @@
+//! The mounted cgroup hierarchies, and which cgroups in them a process is in.
+
+use std::{
+    ffi::OsString,
+    os::unix::ffi::OsStringExt,
+    path::{Component, Path, PathBuf},
+};
+
+use crate::{error::Result, mountinfo};
+
+/// The file that freezes, and what thaws when it is written there.
+pub(super) type Thaw = (&'static str, &'static str);
+
+/// A mounted cgroup hierarchy.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Hierarchy {
+    /// Of version 1, the options that name its controllers; of version 2, nothing.
+    pub(super) controllers: Option<Vec<String>>,
+    /// The cgroup that is seen at `mount`.
+    pub(super) root: PathBuf,
+    pub(super) mount: PathBuf,
+}
+
+/// One line of `/proc/PID/cgroup`: the controllers, none for version 2, and the path.
+pub(super) type Membership = (Vec<String>, PathBuf);
+
+impl Hierarchy {
+    pub(super) fn carries(&self, controller: &str) -> bool {
+        self.controllers
+            .as_ref()
+            .is_some_and(|all| all.iter().any(|one| one == controller))
+    }
+
+    /// How the cgroups of this hierarchy are thawed, if they can be frozen.
+    pub(super) fn thaw(&self) -> Option<Thaw> {
+        if self.controllers.is_none() {
+            return Some(("cgroup.freeze", "0"));
+        }
+        self.carries("freezer")
+            .then_some(("freezer.state", "THAWED"))
+    }
+
+    /// The cgroup in this hierarchy of a process with these memberships.
+    pub(super) fn path_among<'a>(&self, memberships: &'a [Membership]) -> Option<&'a Path> {
+        let found = memberships
+            .iter()
+            .find(|(controllers, _)| match &self.controllers {
+                Some(_) => controllers
+                    .iter()
+                    .any(|controller| self.carries(controller)),
+                None => controllers.is_empty(),
+            });
+        found.map(|(_, path)| path.as_path())
+    }
+
+    /// Where a cgroup of this hierarchy is seen, if it is below the mount's root.
+    pub(super) fn directory(&self, path: &Path) -> Option<PathBuf> {
+        let below = path.strip_prefix(&self.root).ok()?;
+        // `/..` is how the kernel shows what is outside our cgroup namespace.
+        let plain = below
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        plain.then(|| self.mount.join(below))
+    }
+}
+
+pub(super) fn memberships(text: &[u8]) -> Vec<Membership> {
+    text.split(|&byte| byte == b'\n')
+        .filter_map(|line| {
+            let mut fields = line.splitn(3, |&byte| byte == b':').skip(1);
+            let controllers = String::from_utf8_lossy(fields.next()?).into_owned();
+            let path = PathBuf::from(OsString::from_vec(fields.next()?.to_vec()));
+            let named = controllers.split(',').filter(|one| !one.is_empty());
+            Some((named.map(str::to_owned).collect(), path))
+        })
+        .collect()
+}
+
+pub(super) fn hierarchies() -> Result<Vec<Hierarchy>> {
+    Ok(mountinfo::mounts()?
+        .into_iter()
+        .filter_map(hierarchy)
+        .collect())
+}
+
+pub(super) fn hierarchy(mount: mountinfo::Mount) -> Option<Hierarchy> {
+    let controllers = match mount.kind.as_str() {
+        "cgroup2" => None,
+        "cgroup" => Some(mount.options.split(',').map(str::to_owned).collect()),
+        _ => return None,
+    };
+    Some(Hierarchy {
+        controllers,
+        root: mount.root,
+        mount: mount.point,
+    })
+}

@@ -1,0 +1,39 @@
+//! Makes the engine.
+
+use std::ffi::OsString;
+
+use super::Runc;
+use crate::{command::Runtime, connect::Settings, identify::Identity};
+
+impl Runc {
+    pub(crate) fn connected(identity: Identity, settings: Settings) -> Self {
+        let log = settings.bundle.join("log.json");
+        let mut globals: Vec<OsString> = Vec::from([
+            "--root".into(),
+            settings.root.clone().into(),
+            "--log".into(),
+            log.clone().into(),
+            "--log-format".into(),
+            "json".into(),
+        ]);
+        if settings.systemd_cgroup {
+            globals.push("--systemd-cgroup".into());
+        }
+        let runtime = Runtime {
+            kind: identity.kind,
+            binary: identity.binary,
+            globals,
+            log,
+            children: settings.children,
+        };
+        Self {
+            runtime,
+            version: identity.version,
+            root: settings.root,
+            bundle: settings.bundle,
+            no_pivot_root: settings.no_pivot_root,
+            no_new_keyring: settings.no_new_keyring,
+            timeouts: settings.timeouts,
+        }
+    }
+}
