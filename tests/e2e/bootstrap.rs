@@ -235,7 +235,7 @@ fn the_version_is_told_under_each_name() {
 fn info_tells_the_features_of_the_engine_that_the_options_choose() {
     for (engine, mark) in [
         (Engine::Runc, "org.opencontainers.runc"),
-        (Engine::Crun, "io.crun"),
+        (Engine::Crun, "run.oci.crun"),
     ] {
         let options = inline(&engine.config(""))
             .write_to_bytes()

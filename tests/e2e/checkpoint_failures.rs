@@ -71,6 +71,7 @@ for_each_engine! {
         let image = tmpfs.path().join("image");
         let message = counted.fails(counted.shim.checkpoint(&image, None));
         assert!(message.contains(image.to_str().expect("ASCII")), "{message}");
+        drop(tmpfs);
         counted.runs_on();
     }
 }
@@ -280,6 +281,7 @@ fn disk_full(engine: Engine, options: Option<&Any>, paused: bool) {
         counted.shim.resume().expect("Resume");
     }
     counted.counter.await_progress(3);
+    drop(tmpfs);
     // With room it works, and what was told to end now ends.
     let image = counted.host.disk().join("image");
     counted

@@ -15,10 +15,12 @@ use crate::support::{
 };
 
 /// A server and a client in the container, with an established connection between them: the
-/// counter counts what has gone through it. (The server's input must not end, or the client would.)
-const CONVERSATION: &str = "sleep 100000 | nc -l -p 7777 > /data/numbers & \
+/// counter counts what has gone through it. Both ends are blocking reads and writes: a dump
+/// interrupts poll(2), and busybox's nc ends at that.
+const CONVERSATION: &str = "nc -l -p 7777 -e sh -c 'cat >> /data/numbers' & \
      until grep -q :1E61 /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done; \
-     i=0; while :; do echo $i; sleep 0.05; i=$((i+1)); done | nc 127.0.0.1 7777";
+     exec nc 127.0.0.1 7777 -e sh -c \
+     'i=0; while :; do echo $i; sleep 0.05; i=$((i+1)); done'";
 
 for_each_criu_engine! {
     fn established_tcp_connections_survive_where_the_request_opens_them(engine: Engine) {
