@@ -78,6 +78,14 @@ impl Freezer {
         self.thaw()
     }
 
+    /// Its processes, those of the cgroups below it included.
+    ///
+    /// # Errors
+    /// If the cgroup cannot be read.
+    pub fn processes(&self) -> Result<Vec<Pid>> {
+        processes(&self.directory)
+    }
+
     /// Lets its processes run.
     ///
     /// # Errors

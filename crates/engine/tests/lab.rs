@@ -406,6 +406,19 @@ async fn counts_on_from_where_it_was_frozen(binary: &str) {
     );
 }
 
+async fn is_dumped_while_it_starts_one_command_after_the_other(binary: &str) {
+    let bench = Bench::new(binary, "while :; do sleep 0; done").await;
+    let _process = bench.running().await;
+    for _ in 0..10 {
+        bench
+            .checkpoint(&bench.empty("image"), locks())
+            .await
+            .expect("is checkpointed");
+        assert_eq!(bench.status().await, EngineStatus::Running);
+    }
+    bench.remove().await;
+}
+
 async fn runs_on_after_a_checkpoint(binary: &str) {
     let bench = Bench::new(binary, COUNTER).await;
     let process = bench.running().await;
@@ -754,6 +767,7 @@ macro_rules! engine {
             tests! {
                 $binary:
                 counts_on_from_where_it_was_frozen
+                is_dumped_while_it_starts_one_command_after_the_other
                 runs_on_after_a_checkpoint
                 signals_work_in_every_state
                 an_exec_can_be_signalled_and_listed

@@ -13,7 +13,7 @@ use std::{
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::Runc;
+use super::{Runc, settle};
 use crate::{
     cgroup::Vacant,
     command::Call,
@@ -46,7 +46,13 @@ pub(super) async fn checkpoint(
         .option("--image-path", &request.image)
         .option("--work-path", &request.work)
         .flag("--leave-running", !request.end_by_criu);
-    let dumped = options(runc, call, &request.options).arg(id).run().await;
+    let call = options(runc, call, &request.options).arg(id);
+    let was_running = settle::freeze(runc, id).await?;
+    let dumped = call.run().await;
+    // Ended by CRIU, it has gone.
+    if was_running && !(request.end_by_criu && dumped.is_ok()) {
+        settle::thaw(runc, id).await;
+    }
     dumped.map_err(|error| explained(runc, error, &log))?;
     Ok(CheckpointReport {
         phases: Vec::new(),
@@ -168,6 +174,10 @@ fn explained(runc: &Runc, error: Error, log: &Path) -> Error {
             without(),
             "install libcriu.so.2 (package libcriu2 or criu-libs)",
         ),
+        // The library is there, and starts a criu that is not: all it sees is a closed socket.
+        Kind::Crun if find("criu").is_err() => {
+            runc.unsupported(without(), "install criu in the PATH of containerd")
+        }
         _ => Error::Failed {
             engine,
             verb,

@@ -5,6 +5,7 @@
 
 mod connect;
 mod images;
+mod settle;
 #[cfg(test)]
 mod tests;
 

@@ -21,6 +21,13 @@ fn term() -> Signal {
     Signal::new(15).expect("a signal")
 }
 
+/// The runtime, with a container that is paused as containerd has it for a dump.
+async fn paused(version: &str) -> Fake {
+    let fake = Fake::new(version).await;
+    fake.on("state", r#"echo '{"status": "paused", "pid": 1}'"#);
+    fake
+}
+
 fn every_option() -> CheckpointOptions {
     CheckpointOptions {
         tcp_established: true,
@@ -91,7 +98,7 @@ async fn options_are_flags_where_the_release_has_them() {
     let flags =
         "--tcp-established --ext-unix-sk --shell-job --file-locks --manage-cgroups-mode full";
     for version in [RUNC, OLD_RUNC, CRUN] {
-        let fake = Fake::new(version).await;
+        let fake = paused(version).await;
         fake.engine
             .checkpoint("c", &fake.checkpoint(every_option()))
             .await
@@ -128,7 +135,7 @@ async fn what_a_release_has_no_flag_for_is_in_crius_configuration() {
         (CRUN, ignore, ""),
         ("crun version 1.21", ignore, ""),
     ] {
-        let fake = Fake::new(version).await;
+        let fake = paused(version).await;
         let crun = fake.engine.kind() == Kind::Crun;
         let options = CheckpointOptions::default();
         fake.engine
@@ -181,7 +188,7 @@ async fn settings_are_flags_of_the_verbs_that_have_them() {
 
 #[tokio::test]
 async fn criu_ends_the_container_only_where_it_is_to() {
-    let fake = Fake::new(RUNC).await;
+    let fake = paused(RUNC).await;
     let mut request = fake.checkpoint(CheckpointOptions::default());
     request.end_by_criu = true;
     fake.on(
@@ -194,8 +201,30 @@ async fn criu_ends_the_container_only_where_it_is_to() {
 }
 
 #[tokio::test]
-async fn a_failed_dump_tells_crius_cause_and_where_its_log_is() {
+async fn a_running_container_is_frozen_for_its_dump_and_thawed_whatever_comes_of_it() {
     let fake = Fake::new(RUNC).await;
+    fake.on("state", r#"echo '{"status": "running", "pid": 1}'"#);
+    let mut request = fake.checkpoint(CheckpointOptions::default());
+    let verbs = || -> Vec<_> {
+        let calls = fake.calls();
+        let verb = |call: &String| call.split(' ').nth(6).map(str::to_owned);
+        calls.iter().rev().take(4).rev().filter_map(verb).collect()
+    };
+    for script in ["", "exit 1"] {
+        fake.on("checkpoint", script);
+        let result = fake.engine.checkpoint("c", &request).await;
+        assert_eq!(result.is_ok(), script.is_empty(), "{result:?}");
+        assert_eq!(verbs(), ["state", "pause", "checkpoint", "resume"]);
+    }
+    request.end_by_criu = true;
+    fake.on("checkpoint", "");
+    fake.engine.checkpoint("c", &request).await.expect("works");
+    assert_eq!(verbs()[1..], ["state", "pause", "checkpoint"]);
+}
+
+#[tokio::test]
+async fn a_failed_dump_tells_crius_cause_and_where_its_log_is() {
+    let fake = paused(RUNC).await;
     fs::write(
         fake.path("work/dump.log"),
         "(0.1) Error (criu/old.c:1): of the call before\n",
@@ -234,7 +263,7 @@ async fn a_failed_dump_tells_crius_cause_and_where_its_log_is() {
 
 #[tokio::test]
 async fn a_missing_criu_is_named_with_how_to_get_it() {
-    let fake = Fake::new(CRUN).await;
+    let fake = paused(CRUN).await;
     let message = "could not load `libcriu.so.2`: cannot open shared object file";
     fake.on("checkpoint", &format!("echo '{message}' >&2; exit 1"));
     let request = fake.checkpoint(CheckpointOptions::default());
@@ -370,7 +399,7 @@ async fn empty_namespaces_are_runcs_alone_and_network_alone() {
         empty_namespaces: vec![name.to_owned()],
         ..CheckpointOptions::default()
     };
-    let runc = Fake::new(RUNC).await;
+    let runc = paused(RUNC).await;
     runc.engine
         .check_options(&options("network"))
         .expect("is taken");
@@ -388,7 +417,7 @@ async fn empty_namespaces_are_runcs_alone_and_network_alone() {
         .check_options(&options("ipc"))
         .expect_err("is refused");
     assert!(error.to_string().contains("ipc"), "{error}");
-    let crun = Fake::new(CRUN).await;
+    let crun = paused(CRUN).await;
     let error = crun
         .engine
         .check_options(&options("network"))
