@@ -10,6 +10,9 @@ use crate::{
 };
 
 pub(super) async fn kill(runsc: &Runsc, id: &str, signal: Signal, target: Target) -> Result<()> {
+    if runsc.would_reach_another(id)? {
+        return Err(Error::NoSuchProcess { id: id.to_owned() });
+    }
     let call = runsc.runtime.call("kill", runsc.timeouts.kill);
     let call = match target {
         Target::Init(_) => call,

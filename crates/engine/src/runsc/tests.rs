@@ -260,6 +260,34 @@ async fn what_has_no_state_file_does_not_exist() {
 }
 
 #[tokio::test]
+async fn an_id_that_runsc_could_take_for_anothers_is_refused_and_never_reaches_the_other() {
+    let fake = Fake::new(NEW).await;
+    fs::write(fake.path("root/c2_sandbox:c2.state"), "").expect("written");
+    for id in ["c", "c22"] {
+        let error = fake
+            .engine
+            .restore(id, fake.restore(CheckpointOptions::default()))
+            .await
+            .expect_err("begins alike");
+        let beside = format!("container {id} beside c2");
+        assert!(error.to_string().contains(&beside), "{error}");
+    }
+    // A call on what is gone would be one on the other.
+    for verb in ["delete", "kill"] {
+        fake.on(verb, "exit 0");
+    }
+    let calls = fake.calls().len();
+    fake.engine.delete("c", true).await.expect("is gone");
+    let target = Target::Init(Pid::from_raw(PID));
+    let error = fake.engine.kill("c", term(), target).await;
+    assert!(
+        matches!(error, Err(Error::NoSuchProcess { .. })),
+        "{error:?}"
+    );
+    assert_eq!(fake.calls().len(), calls);
+}
+
+#[tokio::test]
 async fn a_failed_restore_is_deleted() {
     let fake = Fake::new(NEW).await;
     let restore = fake.restore(CheckpointOptions::default());

@@ -239,6 +239,7 @@ impl Exec {
         let exit = Exit::of(self.id(), process.wait().await);
         if let Some(streams) = self.streams.get() {
             streams.process_ended();
+            streams.taken().await;
         }
         *self.state() = State::Stopped;
         self.exit.tell(exit.clone());

@@ -48,6 +48,9 @@ impl Init {
             if init.config.kill_all_on_exit {
                 init.kill_rest(process.pid()).await;
             }
+            if let Some(streams) = init.streams() {
+                streams.taken().await;
+            }
             init.set_exited(Exit::of(init.id(), exit));
         });
     }
