@@ -28,6 +28,9 @@ use crate::{
     identify::Kind,
 };
 
+/// How often a command is tried that [`met_a_deletion`].
+const TRIES: u32 = 5;
+
 /// How much of a message from outside goes into an error.
 const MESSAGE_CAP: usize = 2000;
 
@@ -99,6 +102,40 @@ impl Call<'_> {
 
     /// Runs it, and gives what it printed, or nothing where the streams were handed over.
     pub(crate) async fn run(self) -> Result<Vec<u8>> {
+        // Streams that were handed over are gone after the first try.
+        let mut tries = if matches!(self.streams, Streams::Captured) {
+            TRIES
+        } else {
+            1
+        };
+        let Self {
+            runtime,
+            verb,
+            globals,
+            arguments,
+            mut streams,
+            deadline,
+        } = self;
+        loop {
+            let call = Self {
+                runtime,
+                verb,
+                globals: globals.clone(),
+                arguments: arguments.clone(),
+                streams: std::mem::replace(&mut streams, Streams::Captured),
+                deadline,
+            };
+            tries -= 1;
+            match call.run_once().await {
+                Err(Error::Failed { message, .. }) if tries > 0 && met_a_deletion(&message) => {
+                    tracing::debug!("{} {verb} again: {message}", runtime.kind);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn run_once(self) -> Result<Vec<u8>> {
         let mut command = tokio::process::Command::new(&self.runtime.binary);
         command
             .args(&self.runtime.globals)
@@ -132,6 +169,15 @@ impl Call<'_> {
             }),
         }
     }
+}
+
+/// Whether runsc failed because another container was deleted while it looked for its own: it
+/// opens the state file of every container in its root, and one may go between listing and
+/// opening. Nothing was done then.
+fn met_a_deletion(message: &str) -> bool {
+    message.contains("loading container: open ")
+        && message.contains("_sandbox:")
+        && message.ends_with("no such file or directory")
 }
 
 /// Runs a program that is no runtime, or not known as one yet, for what it prints.

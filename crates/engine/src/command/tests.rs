@@ -212,3 +212,30 @@ async fn a_binary_that_has_gone_is_named() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_command_that_met_the_deletion_of_another_container_is_tried_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let body = "[ -e again ] && exit 0; : > again\n\
+        echo 'loading container: open /r/c2_sandbox:c2.state: no such file or directory' >&2\n\
+        exit 128";
+    let body = body.replace(
+        "again",
+        &directory.path().join("again").display().to_string(),
+    );
+    let runtime = runtime(directory.path(), &body);
+    runtime
+        .call("start", None)
+        .arg("c1")
+        .run()
+        .await
+        .expect("the second try works");
+}
+
+#[test]
+fn only_the_state_file_of_a_container_that_went_is_a_deletion_met() {
+    assert!(!met_a_deletion("loading container: file does not exist"));
+    assert!(!met_a_deletion(
+        "open /x_sandbox:x.state: no such file or directory"
+    ));
+}
