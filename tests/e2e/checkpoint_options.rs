@@ -9,6 +9,7 @@ use crate::support::{
     bundle::Bundle,
     counter::{Counter, assert_counts_from_zero},
     host::Host,
+    lab::Release,
     mounted::NetworkNamespace,
     options::{inline, pack},
     shim::refused,
@@ -39,7 +40,16 @@ for_each_criu_engine! {
 
         let image = host.disk().join("image");
         let options = CheckpointOptions { exit: true, open_tcp: true, ..Default::default() };
-        shim.checkpoint(&image, Some(pack(&options))).expect("Checkpoint");
+        let dumped = shim.checkpoint(&image, Some(pack(&options)));
+        if host.release() == Release::V1_7 && dumped.is_err() {
+            // CRIU 4.1.1, which comes with it, asks TCP sockets for SO_PASSCRED (1:16): kernels
+            // from 6.16 on refuse that. Then this is left of the claim.
+            let message = dumped.expect_err("as seen").to_string();
+            assert!(message.contains("1:16 opt: Operation not supported"), "{message}");
+            counter.await_progress(3);
+            return shim.end();
+        }
+        dumped.expect("Checkpoint");
         assert_eq!(shim.wait().expect("Wait"), 137);
         shim.delete().expect("Delete");
         shim.shut_down();

@@ -20,7 +20,7 @@ use super::{
     engine::Engine,
     events::EventServer,
     gate::Gate,
-    lab::{Lab, lab},
+    lab::{Lab, Release, lab},
     leftovers,
     script::write_script,
     shim::Shim,
@@ -58,6 +58,11 @@ impl Host {
     /// The namespace of the test's containers.
     pub fn namespace(&self) -> &str {
         &self.name
+    }
+
+    /// The containerd release beside which the engines and CRIU come.
+    pub fn release(&self) -> Release {
+        self.lab.release()
     }
 
     /// A directory on a disk that goes with the test.
