@@ -81,6 +81,7 @@ async fn attempt(
         bundle: container.bundle().to_owned(),
         options: plan.options.clone(),
         end_by_criu: ends_by_criu(container, plan),
+        frozen: turn.was_paused() || (plan.exit && !ends_by_criu(container, plan)),
     };
     watch.lap("preflight");
     match sealed(container, plan, turn, &call, watch).await {

@@ -265,6 +265,9 @@ pub struct Checkpoint {
     /// connections, which stay silent only if CRIU itself kills their owners. The runtime has
     /// then removed the container.
     pub end_by_criu: bool,
+    /// Whether the caller has frozen the container, which then stays so. The runtime is not asked:
+    /// cgroup v1 says FREEZING for a while, and crun calls that running.
+    pub frozen: bool,
 }
 
 /// What [`Engine::restore`] needs.

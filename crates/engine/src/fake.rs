@@ -119,6 +119,7 @@ for argument; do [ ! -f "on-$argument" ] || . "./on-$argument"; done"#,
             bundle: self.path("bundle"),
             options,
             end_by_criu: false,
+            frozen: false,
         }
     }
 

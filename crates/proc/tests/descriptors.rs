@@ -101,6 +101,7 @@ async fn live() {
         bundle: dir.to_owned(),
         options: CheckpointOptions::default(),
         end_by_criu: false,
+        frozen: false,
     };
     checkpointing.freeze().await.unwrap();
     checkpointing.capture(&request).await.unwrap();

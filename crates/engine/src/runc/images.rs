@@ -47,7 +47,7 @@ pub(super) async fn checkpoint(
         .option("--work-path", &request.work)
         .flag("--leave-running", !request.end_by_criu);
     let call = options(runc, call, &request.options).arg(id);
-    let was_running = settle::freeze(runc, id).await?;
+    let was_running = settle::freeze(runc, id, request.frozen).await?;
     let dumped = call.run().await;
     // Ended by CRIU, it has gone.
     if was_running && !(request.end_by_criu && dumped.is_ok()) {

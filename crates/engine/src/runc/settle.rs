@@ -27,14 +27,14 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// its inlining leaves visible (Linux 5.10 and later, Linux 5.9 and earlier, not inlined).
 const IN_VFORK: [&str; 3] = ["kernel_clone", "_do_fork", "wait_for_vfork_done"];
 
-/// Freezes the container, if it is not frozen yet, with no process in vfork. Gives whether it
-/// was running, and so is to be thawed afterwards.
-pub(super) async fn freeze(runc: &Runc, id: &str) -> Result<bool> {
+/// Freezes the container, if the caller has not, with no process in vfork. Gives whether it was
+/// running, and so is to be thawed afterwards.
+pub(super) async fn freeze(runc: &Runc, id: &str, frozen: bool) -> Result<bool> {
     let (was_running, init) = match runc.state(id).await? {
         EngineState {
             status: EngineStatus::Running,
             pid: Some(init),
-        } => (true, init),
+        } => (!frozen, init),
         EngineState {
             status: EngineStatus::Paused,
             pid: Some(init),

@@ -99,6 +99,7 @@ impl Fixture {
             bundle: self.dir.path().to_owned(),
             options: CheckpointOptions::default(),
             end_by_criu,
+            frozen: false,
         }
     }
 
