@@ -1,14 +1,12 @@
-//! The shim's actions by hand: `start` as every containerd calls it, `delete`, `-info`, `-v`.
+//! The shim's actions by hand: `start` as every containerd calls it, and `delete`.
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use containerd_shim_protos::{
-    api::DeleteResponse, protobuf::Message, types::introspection::RuntimeInfo,
-};
+use containerd_shim_protos::{api::DeleteResponse, protobuf::Message};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
@@ -212,59 +210,6 @@ fn a_start_after_the_shims_death_replaces_the_stale_socket() {
     let shim = host.shim(&bundle);
     shim.run(Engine::Runc);
     shim.end();
-}
-
-#[test]
-#[ignore = "needs the lab: make test"]
-fn the_version_is_told_under_each_name() {
-    let scratch = tempfile::tempdir().expect("a directory");
-    for name in [
-        "containerd-shim-stasis-v1",
-        "containerd-shim-runsc-v1",
-        "containerd-shim-runc-v2",
-    ] {
-        let link = scratch.path().join(name);
-        symlink(lab().shim(), &link).expect("a new link");
-        let printed = Run::new(&format!("{} -v", link.display())).ok();
-        assert!(printed.contains(env!("CARGO_PKG_VERSION")), "{printed}");
-    }
-}
-
-#[test]
-#[ignore = "needs the lab: make test"]
-fn info_tells_the_features_of_the_engine_that_the_options_choose() {
-    for (engine, mark) in [
-        (Engine::Runc, "org.opencontainers.runc"),
-        (Engine::Crun, "run.oci.crun"),
-    ] {
-        let options = inline(&engine.config(""))
-            .write_to_bytes()
-            .expect("complete");
-        let info = info(options);
-        let features = String::from_utf8_lossy(&info.features.value).into_owned();
-        assert!(features.contains(mark), "{features}");
-        assert!(features.contains("\"rro\""), "{features}");
-    }
-}
-
-#[test]
-#[ignore = "needs the lab: make test"]
-fn info_of_a_runtime_that_is_missing_still_tells_name_and_version() {
-    let options = inline("binary_name = \"no-such-runtime\"")
-        .write_to_bytes()
-        .expect("complete");
-    let info = info(options);
-    assert!(!info.name.is_empty());
-    assert!(!info.version.version.is_empty());
-}
-
-fn info(options: Vec<u8>) -> RuntimeInfo {
-    let told = Run::new(&format!("{} -info", lab().shim().display()))
-        .stdin(options)
-        .run();
-    told.ok();
-    RuntimeInfo::parse_from_bytes(&told.stdout)
-        .unwrap_or_else(|error| panic!("not a RuntimeInfo ({error}): {told}"))
 }
 
 /// The shim at the address runs the bundle's container.

@@ -17,7 +17,6 @@ use crate::support::{
     mounted::Tmpfs,
     options::pack,
     shim::{Shim, refused},
-    wait::{SOON, until},
 };
 
 for_each_engine! {
@@ -184,30 +183,6 @@ for_each_engine! {
         counted.shim.checkpoint(Path::new(""), Some(pack(&options))).expect("Checkpoint");
         assert!(image.join("stasis.json").is_file());
         counted.runs_on();
-    }
-}
-
-for_each_engine! {
-    fn whose_client_gives_up_ends_properly_and_the_container_runs_on(engine: Engine) {
-        let host = Host::new();
-        let bundle = host.counter("c");
-        let gate = host.gated(engine, "checkpoint");
-        let shim = host.shim(&bundle);
-        shim.create(&gate.create_request(&shim)).expect("Create");
-        shim.start().expect("Start");
-        let counter = Counter::of(&bundle);
-        counter.await_progress(3);
-        let image = host.disk().join("image");
-        let request = shim.checkpoint_request(&image, None);
-        shim.cut_off(|task| task.checkpoint(shim.context(), &request), || gate.await_arrival());
-        assert_eq!(shim.status(), Status::RUNNING, "State answers during a checkpoint");
-        gate.open();
-        until("the image is sealed", SOON, || image.join("stasis.json").is_file().then_some(()));
-        counter.await_progress(3);
-        assert_counts_from_zero(&counter.seen());
-        // The gate stands open now: the next one passes.
-        shim.checkpoint(&host.disk().join("another"), None).expect("another Checkpoint");
-        shim.end();
     }
 }
 

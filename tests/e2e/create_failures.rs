@@ -4,7 +4,7 @@
 use std::{fs, thread};
 
 use containerd_shim_protos::{
-    api::{CreateTaskRequest, Mount, Status},
+    api::{CreateTaskRequest, Mount},
     protobuf::well_known_types::any::Any,
     ttrpc::Code,
 };
@@ -18,7 +18,6 @@ use crate::support::{
     options::{config_file, inline},
     script::write_script,
     shim::{Shim, refused},
-    wait::{SOON, until},
 };
 
 #[test]
@@ -210,46 +209,6 @@ for_each_engine! {
         let again = shim.create(&shim.create_request(engine));
         let message = refused(again, Code::ALREADY_EXISTS);
         assert!(message.contains("\"c\"") || message.contains(" c "), "{message}");
-        Counter::of(&bundle).await_progress(3);
-        shim.end();
-    }
-}
-
-for_each_engine! {
-    fn whose_client_gives_up_ends_properly_and_the_shim_knows_the_container(engine: Engine) {
-        let host = Host::new();
-        let bundle = host.counter("c");
-        let gate = host.gated(engine, "create");
-        let shim = host.shim(&bundle);
-        let request = gate.create_request(&shim);
-        shim.cut_off(|task| task.create(shim.context(), &request), || gate.await_arrival());
-        gate.open();
-        until("the container is created", SOON, || {
-            let status = shim.state().ok()?.status.enum_value().ok()?;
-            (status == Status::CREATED).then_some(())
-        });
-        shim.start().expect("Start");
-        Counter::of(&bundle).await_progress(3);
-        shim.end();
-    }
-}
-
-for_each_engine! {
-    fn whose_deadline_passes_ends_properly_and_the_shim_knows_the_container(engine: Engine) {
-        let host = Host::new();
-        let bundle = host.counter("c");
-        let gate = host.gated(engine, "create");
-        let shim = host.shim(&bundle);
-        let mut short = shim.context();
-        short.timeout_nano = 300_000_000;
-        shim.task().create(short, &gate.create_request(&shim)).expect_err("the deadline has passed");
-        gate.await_arrival();
-        gate.open();
-        until("the container is created", SOON, || {
-            let status = shim.state().ok()?.status.enum_value().ok()?;
-            (status == Status::CREATED).then_some(())
-        });
-        shim.start().expect("Start");
         Counter::of(&bundle).await_progress(3);
         shim.end();
     }

@@ -5,7 +5,7 @@ use std::{
     os::unix::{fs::symlink, net::UnixStream},
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
@@ -135,15 +135,7 @@ impl Containerd {
     /// The engine as a program that needs no configuration, for options that name only a binary.
     pub fn binary(&self, engine: Engine) -> PathBuf {
         let wrapper = self.directory.join(engine.binary());
-        let network = if engine == Engine::Runsc2024 {
-            "--network=none"
-        } else {
-            ""
-        };
-        write_script(
-            &wrapper,
-            &format!("exec {} {network} \"$@\"", engine.binary()),
-        );
+        write_script(&wrapper, &engine.script());
         wrapper
     }
 
@@ -252,7 +244,7 @@ impl Containerd {
         if self.daemon.is_running() {
             self.end_tasks();
         }
-        let leftovers = self.leftovers_after(TO_END);
+        let leftovers = leftovers::after(TO_END, || self.leftovers());
         self.daemon.stop();
         if leftovers.is_empty() {
             leftovers::remove_cgroup_parents(&self.name);
@@ -262,18 +254,6 @@ impl Containerd {
             eprintln!("{}", self.daemon.log());
             leftovers::sweep(&self.name);
             panic!("left behind:\n{}", leftovers.join("\n"));
-        }
-    }
-
-    /// What is still there when the time is over; nothing as soon as nothing is.
-    fn leftovers_after(&self, within: Duration) -> Vec<String> {
-        let end = Instant::now() + within;
-        loop {
-            let found = self.leftovers();
-            if found.is_empty() || Instant::now() > end {
-                return found;
-            }
-            thread::sleep(Duration::from_millis(10));
         }
     }
 

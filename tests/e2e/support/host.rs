@@ -177,18 +177,6 @@ impl Host {
         self.disk.join("events.sock")
     }
 
-    /// What is left, once nothing more goes away.
-    fn leftovers(&self) -> Vec<String> {
-        let end = std::time::Instant::now() + TO_END;
-        loop {
-            let found = leftovers::of(&self.name);
-            if found.is_empty() || std::time::Instant::now() > end {
-                return found;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
     fn print_logs(&self) {
         for file in leftovers::entries_of(&self.disk) {
             if file.extension().is_some_and(|extension| extension == "log") {
@@ -204,7 +192,7 @@ impl Drop for Host {
         let leftovers = if thread::panicking() {
             Vec::new()
         } else {
-            self.leftovers()
+            leftovers::after(TO_END, || leftovers::of(&self.name))
         };
         if thread::panicking() || !leftovers.is_empty() {
             self.print_logs();

@@ -7,6 +7,8 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -36,6 +38,18 @@ pub fn of(name: &str) -> Vec<String> {
             .map(|file| format!("file {}", file.display())),
     );
     found
+}
+
+/// What is still found when the time is over; nothing, as soon as nothing is.
+pub fn after(within: Duration, find: impl Fn() -> Vec<String>) -> Vec<String> {
+    let end = Instant::now() + within;
+    loop {
+        let found = find();
+        if found.is_empty() || Instant::now() > end {
+            return found;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Processes whose command line or cgroup bears the name.
