@@ -24,7 +24,7 @@ use std::{
 
 use async_trait::async_trait;
 use nix::{errno::Errno, unistd::Pid};
-use rustix::{fs::statvfs, process::pidfd_send_signal};
+use rustix::process::pidfd_send_signal;
 use serde_json::Value;
 
 use crate::{
@@ -285,8 +285,7 @@ impl Engine for Runsc {
             .option("--image-path", &request.image)
             .arg("--leave-running");
         // The default since 2026; the compression that was it in 2024 takes five times as long.
-        let result = call.arg("--compression=none").arg(id).run().await;
-        result.map_err(|error| with_full_disk(error, &request.image))?;
+        call.arg("--compression=none").arg(id).run().await?;
         Ok(CheckpointReport::default())
     }
 
@@ -351,26 +350,5 @@ fn checked(state: EngineState) -> EngineState {
             pid: None,
         },
         _ => state,
-    }
-}
-
-/// The error, with the reason that runsc of 2024-07 does not give: it crashes in its attempt to
-/// write to a full disk.
-fn with_full_disk(error: Error, image: &Path) -> Error {
-    const FULL: &str = "no space left on device";
-    match error {
-        Error::Failed {
-            engine,
-            verb,
-            message,
-        } if !message.contains(FULL) && statvfs(image).is_ok_and(|disk| disk.f_bavail == 0) => {
-            let message = format!("{FULL} for {}: {message}", image.display());
-            Error::Failed {
-                engine,
-                verb,
-                message,
-            }
-        }
-        error => error,
     }
 }
