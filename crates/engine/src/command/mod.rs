@@ -28,8 +28,8 @@ use crate::{
     identify::Kind,
 };
 
-/// How often a command is tried that [`met_a_deletion`].
-const TRIES: u32 = 5;
+/// How often a call is tried whose failures are [`Runtime::passing`].
+const TRIES: usize = 5;
 
 /// How much of a message from outside goes into an error.
 const MESSAGE_CAP: usize = 2000;
@@ -43,6 +43,9 @@ pub(crate) struct Runtime {
     pub(crate) globals: Vec<OsString>,
     /// The file that `--log` names.
     pub(crate) log: PathBuf,
+    /// Whether a call that failed with this message did nothing, and may well succeed when it is
+    /// tried again.
+    pub(crate) passing: fn(&str) -> bool,
     pub(crate) children: Children,
 }
 
@@ -101,38 +104,36 @@ impl Call<'_> {
     }
 
     /// Runs it, and gives what it printed, or nothing where the streams were handed over.
-    pub(crate) async fn run(self) -> Result<Vec<u8>> {
-        // Streams that were handed over are gone after the first try.
-        let mut tries = if matches!(self.streams, Streams::Captured) {
-            TRIES
-        } else {
-            1
-        };
-        let Self {
-            runtime,
-            verb,
-            globals,
-            arguments,
-            mut streams,
-            deadline,
-        } = self;
-        loop {
-            let call = Self {
-                runtime,
-                verb,
-                globals: globals.clone(),
-                arguments: arguments.clone(),
-                streams: std::mem::replace(&mut streams, Streams::Captured),
-                deadline,
+    pub(crate) async fn run(mut self) -> Result<Vec<u8>> {
+        for _ in 1..TRIES {
+            let Some(again) = self.again() else {
+                break;
             };
-            tries -= 1;
-            match call.run_once().await {
-                Err(Error::Failed { message, .. }) if tries > 0 && met_a_deletion(&message) => {
-                    tracing::debug!("{} {verb} again: {message}", runtime.kind);
+            let Runtime { kind, passing, .. } = self.runtime;
+            let verb = self.verb;
+            match self.run_once().await {
+                Err(Error::Failed { message, .. }) if passing(&message) => {
+                    tracing::debug!("{kind} {verb} again: {message}");
                 }
                 result => return result,
             }
+            self = again;
         }
+        self.run_once().await
+    }
+
+    /// The same call once more. Streams that are handed over are gone after the first.
+    fn again(&self) -> Option<Self> {
+        let streams = match self.streams {
+            Streams::Captured => Streams::Captured,
+            Streams::Handed(_) => return None,
+        };
+        Some(Self {
+            globals: self.globals.clone(),
+            arguments: self.arguments.clone(),
+            streams,
+            ..*self
+        })
     }
 
     async fn run_once(self) -> Result<Vec<u8>> {
@@ -169,15 +170,6 @@ impl Call<'_> {
             }),
         }
     }
-}
-
-/// Whether runsc failed because another container was deleted while it looked for its own: it
-/// opens the state file of every container in its root, and one may go between listing and
-/// opening. Nothing was done then.
-fn met_a_deletion(message: &str) -> bool {
-    message.contains("loading container: open ")
-        && message.contains("_sandbox:")
-        && message.ends_with("no such file or directory")
 }
 
 /// Runs a program that is no runtime, or not known as one yet, for what it prints.

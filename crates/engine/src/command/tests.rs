@@ -41,6 +41,7 @@ fn runtime(directory: &Path, body: &str) -> Runtime {
         ),
         globals: vec!["--log".into(), log.clone().into()],
         log,
+        passing: |message| message == "busy",
         children: Children::default(),
     }
 }
@@ -213,29 +214,49 @@ async fn a_binary_that_has_gone_is_named() {
     );
 }
 
+/// A runtime that is busy at each of its first calls, and what it was called.
+fn busy(directory: &Path, calls: usize) -> (Runtime, impl Fn() -> usize) {
+    let body =
+        format!("echo >> calls; [ $(wc -l < calls) -gt {calls} ] || {{ echo busy >&2; exit 1; }}");
+    let log = directory.join("calls");
+    let count = move || {
+        fs::read_to_string(&log)
+            .expect("was called")
+            .lines()
+            .count()
+    };
+    (runtime(directory, &body), count)
+}
+
 #[tokio::test]
-async fn a_command_that_met_the_deletion_of_another_container_is_tried_again() {
+async fn a_call_whose_failure_passes_is_tried_again() {
     let directory = tempfile::tempdir().expect("a directory");
-    let body = "[ -e again ] && exit 0; : > again\n\
-        echo 'loading container: open /r/c2_sandbox:c2.state: no such file or directory' >&2\n\
-        exit 128";
-    let body = body.replace(
-        "again",
-        &directory.path().join("again").display().to_string(),
-    );
-    let runtime = runtime(directory.path(), &body);
+    let (runtime, calls) = busy(directory.path(), 1);
     runtime
         .call("start", None)
         .arg("c1")
         .run()
         .await
         .expect("the second try works");
+    assert_eq!(calls(), 2);
 }
 
-#[test]
-fn only_the_state_file_of_a_container_that_went_is_a_deletion_met() {
-    assert!(!met_a_deletion("loading container: file does not exist"));
-    assert!(!met_a_deletion(
-        "open /x_sandbox:x.state: no such file or directory"
-    ));
+#[tokio::test]
+async fn a_failure_that_does_not_pass_is_told_in_the_end() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (runtime, calls) = busy(directory.path(), TRIES);
+    assert_eq!(
+        fails(runtime.call("start", None).run().await),
+        "runc start failed: busy"
+    );
+    assert_eq!(calls(), TRIES);
+}
+
+#[tokio::test]
+async fn a_call_that_handed_its_streams_over_is_not_tried_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (runtime, calls) = busy(directory.path(), 1);
+    let call = runtime.call("create", None).stdio(crate::Stdio::default());
+    call.run().await.expect_err("the first try fails");
+    assert_eq!(calls(), 1);
 }

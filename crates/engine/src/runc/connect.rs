@@ -24,6 +24,7 @@ impl Runc {
             binary: identity.binary,
             globals,
             log,
+            passing: |_| false,
             children: settings.children,
         };
         Self {

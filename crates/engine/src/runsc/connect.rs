@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::Runsc;
+use super::{Runsc, deletion};
 use crate::{
     children::Children,
     command::Runtime,
@@ -97,6 +97,7 @@ impl Runsc {
                 binary: identity.binary,
                 globals,
                 log: config.get("log").map_or(log, PathBuf::from),
+                passing: deletion::was_met,
                 children: settings.children,
             },
             version: identity.version,

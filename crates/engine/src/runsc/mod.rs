@@ -11,6 +11,7 @@
 //! Seen of runsc of 2024-07-29 and 2026-07-01.
 
 mod connect;
+mod deletion;
 mod filestore;
 mod kill;
 #[cfg(test)]

@@ -288,6 +288,16 @@ async fn an_id_that_runsc_could_take_for_anothers_is_refused_and_never_reaches_t
 }
 
 #[tokio::test]
+async fn a_call_that_met_the_deletion_of_another_container_is_tried_again() {
+    let fake = Fake::new(NEW).await;
+    let message = "loading container: open /r/c2_sandbox:c2.state: no such file or directory";
+    let met = format!("[ -e again ] || {{ : > again; echo '{message}' >&2; exit 128; }}");
+    fake.on("start", &met);
+    fake.engine.start("c").await.expect("the second try works");
+    assert_eq!(fake.calls().len(), 2);
+}
+
+#[tokio::test]
 async fn a_failed_restore_is_deleted() {
     let fake = Fake::new(NEW).await;
     let restore = fake.restore(CheckpointOptions::default());
