@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use containerd_shim_protos::{api::CheckpointTaskRequest, events::task::TaskCheckpointed};
 use stasis_engine::{
-    Checkpoint, Kind,
+    Afterwards, Checkpoint, Kind,
     manifest::{self, Parts},
 };
 use stasis_proc::Checkpointing;
@@ -32,7 +32,8 @@ pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Res
     let plan = Plan::resolve(request, container.config())?;
     container.engine().check_options(&plan.options)?;
     let turn = container.init().begin_checkpoint()?;
-    let image = match attempt(container, &plan, &turn, &mut watch).await {
+    let afterwards = afterwards(container, &plan, &turn);
+    let image = match attempt(container, &plan, afterwards, &turn, &mut watch).await {
         Ok(image) => image,
         Err(error) => {
             if let Err(stuck) = turn.release().await {
@@ -47,7 +48,7 @@ pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Res
     };
     image.keep();
     announce(container, &plan.image);
-    if ends_by_criu(container, &plan) {
+    if afterwards.ends_by_criu() {
         turn.ended_by_criu().await?;
     } else if plan.exit {
         turn.end().await?;
@@ -59,10 +60,19 @@ pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Res
     Ok(())
 }
 
-/// Whether CRIU itself ends the container: established connections stay silent only if it kills
-/// their owners before it lifts its network lock.
-fn ends_by_criu(container: &Shared, plan: &Plan) -> bool {
-    plan.exit && plan.options.tcp_established && container.engine().kind() != Kind::Runsc
+/// What the engine is to leave behind. CRIU itself ends a container with established
+/// connections: they stay silent only if it kills their owners before it lifts its network lock.
+/// Every other one that is to end is frozen here, and ended when its image is sealed.
+fn afterwards(container: &Shared, plan: &Plan, turn: &Checkpointing) -> Afterwards {
+    let frozen = turn.was_paused();
+    let by_criu = plan.options.tcp_established && container.engine().kind() != Kind::Runsc;
+    if plan.exit && by_criu {
+        Afterwards::EndsByCriu { frozen }
+    } else if plan.exit || frozen {
+        Afterwards::StaysFrozen
+    } else {
+        Afterwards::GoesOn
+    }
 }
 
 /// Claims the image directory, captures the container and seals the image. What a failure leaves
@@ -70,6 +80,7 @@ fn ends_by_criu(container: &Shared, plan: &Plan) -> bool {
 async fn attempt(
     container: &Shared,
     plan: &Plan,
+    afterwards: Afterwards,
     turn: &Checkpointing,
     watch: &mut Stopwatch,
 ) -> Result<ImageDir> {
@@ -80,8 +91,7 @@ async fn attempt(
         work: work_dir(plan.work.as_deref(), &own)?,
         bundle: container.bundle().to_owned(),
         options: plan.options.clone(),
-        end_by_criu: ends_by_criu(container, plan),
-        frozen: turn.was_paused() || (plan.exit && !ends_by_criu(container, plan)),
+        afterwards,
     };
     watch.lap("preflight");
     match sealed(container, plan, turn, &call, watch).await {
@@ -99,7 +109,7 @@ async fn sealed(
     call: &Checkpoint,
     watch: &mut Stopwatch,
 ) -> Result<()> {
-    if call.end_by_criu {
+    if call.afterwards.ends_by_criu() {
         manifest::reserve_room(&plan.image)?;
     } else if plan.exit {
         // What it did between the dump and its end would be lost.

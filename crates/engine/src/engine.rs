@@ -107,8 +107,7 @@ pub trait Engine: fmt::Debug + Send + Sync {
     async fn resume(&self, id: &str) -> Result<()>;
 
     /// Captures a running or paused container into `request.image`, which exists and is empty,
-    /// and leaves the container in the state it was in, unless
-    /// [`Checkpoint::end_by_criu`] is set.
+    /// and leaves the container in the state it was in, unless it [`Afterwards::EndsByCriu`].
     ///
     /// # Errors
     /// [`crate::Error::Criu`] with the cause from CRIU's log and the log's path, or the runtime's
@@ -261,13 +260,43 @@ pub struct Checkpoint {
     pub bundle: PathBuf,
     /// The resolved options.
     pub options: CheckpointOptions,
-    /// Lets CRIU end the container when the dump is whole. Only for established TCP
-    /// connections, which stay silent only if CRIU itself kills their owners. The runtime has
-    /// then removed the container.
-    pub end_by_criu: bool,
-    /// Whether the caller has frozen the container, which then stays so. The runtime is not asked:
-    /// cgroup v1 says FREEZING for a while, and crun calls that running.
-    pub frozen: bool,
+    /// What becomes of the container.
+    pub afterwards: Afterwards,
+}
+
+/// What becomes of a container after its dump.
+///
+/// Whether it is frozen is for the caller to say, who has frozen it: cgroup v1 says FREEZING for
+/// a while, and crun calls that running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// It goes on as it came: frozen for the dump if it runs, and thawed again.
+    GoesOn,
+    /// The caller has frozen it, and it stays so.
+    StaysFrozen,
+    /// CRIU ends it when the dump is whole. Only for established TCP connections, which stay
+    /// silent only if CRIU itself kills their owners. The runtime has then removed the container.
+    EndsByCriu {
+        /// Whether the caller has frozen it; it then stays so if the dump fails.
+        frozen: bool,
+    },
+}
+
+impl Afterwards {
+    /// Whether CRIU ends the container.
+    #[must_use]
+    pub fn ends_by_criu(self) -> bool {
+        matches!(self, Self::EndsByCriu { .. })
+    }
+
+    /// Whether the caller has frozen the container.
+    pub(crate) fn found_frozen(self) -> bool {
+        match self {
+            Self::GoesOn => false,
+            Self::StaysFrozen => true,
+            Self::EndsByCriu { frozen } => frozen,
+        }
+    }
 }
 
 /// What [`Engine::restore`] needs.

@@ -11,8 +11,8 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    Checkpoint, CheckpointOptions, Children, Create, Engine, Exec, Restore, Settings, Stdio,
-    Timeouts, command::tests::script, connect,
+    Afterwards, Checkpoint, CheckpointOptions, Children, Create, Engine, Exec, Restore, Settings,
+    Stdio, Timeouts, command::tests::script, connect,
 };
 
 /// The pids that the script writes to the files that it is told.
@@ -118,8 +118,7 @@ for argument; do [ ! -f "on-$argument" ] || . "./on-$argument"; done"#,
             work: self.path("work"),
             bundle: self.path("bundle"),
             options,
-            end_by_criu: false,
-            frozen: false,
+            afterwards: Afterwards::GoesOn,
         }
     }
 

@@ -33,8 +33,8 @@ mod sys;
 pub use children::Children;
 pub use connect::{Settings, Timeouts, connect, connect_as};
 pub use engine::{
-    Checkpoint, CheckpointReport, Create, Engine, EngineState, EngineStatus, Exec, ExecPids, Phase,
-    Restore, Signal, Stdio, Target,
+    Afterwards, Checkpoint, CheckpointReport, Create, Engine, EngineState, EngineStatus, Exec,
+    ExecPids, Phase, Restore, Signal, Stdio, Target,
 };
 pub use error::{Error, Result};
 pub use identify::{Identity, Kind, Version};

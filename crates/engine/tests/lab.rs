@@ -20,8 +20,8 @@ use rustix::{
     process::{PidfdFlags, pidfd_open},
 };
 use stasis_engine::{
-    Checkpoint, CheckpointOptions, Children, Create, Engine, EngineStatus, Error, Exec, Kind,
-    Restore, Settings, Signal, Stdio, Target, Timeouts, connect, host,
+    Afterwards, Checkpoint, CheckpointOptions, Children, Create, Engine, EngineStatus, Error, Exec,
+    Kind, Restore, Settings, Signal, Stdio, Target, Timeouts, connect, host,
     manifest::{self, Parts},
 };
 use tempfile::TempDir;
@@ -139,22 +139,21 @@ impl Bench {
         image: &Path,
         options: CheckpointOptions,
     ) -> Result<Option<String>, Error> {
-        self.dump(image, options, false).await
+        self.dump(image, options, Afterwards::GoesOn).await
     }
 
     async fn dump(
         &self,
         image: &Path,
         options: CheckpointOptions,
-        frozen: bool,
+        afterwards: Afterwards,
     ) -> Result<Option<String>, Error> {
         let request = Checkpoint {
             image: image.to_owned(),
             work: self.empty("criu"),
             bundle: self.path("bundle"),
             options,
-            end_by_criu: false,
-            frozen,
+            afterwards,
         };
         self.engine
             .checkpoint(&self.id, &request)
@@ -386,7 +385,7 @@ async fn counts_on_from_where_it_was_frozen(binary: &str) {
         engine.pause(&bench.id).await.expect("is paused");
         let image = bench.empty(&format!("image{round}"));
         let criu = bench
-            .dump(&image, locks(), true)
+            .dump(&image, locks(), Afterwards::StaysFrozen)
             .await
             .expect("is checkpointed");
         assert_eq!(criu.is_some(), engine.kind() != Kind::Runsc, "{criu:?}");
@@ -751,8 +750,7 @@ async fn established_connections_are_ended_by_criu_and_come_back(binary: &str) {
         work: bench.empty("criu"),
         bundle: bench.path("bundle"),
         options: options.clone(),
-        end_by_criu: true,
-        frozen: false,
+        afterwards: Afterwards::EndsByCriu { frozen: false },
     };
     let report = bench
         .engine

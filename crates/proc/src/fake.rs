@@ -262,7 +262,7 @@ impl Engine for FakeEngine {
             format!("checkpoint {id} {}", request.image.display()),
         )
         .await?;
-        if request.end_by_criu {
+        if request.afterwards.ends_by_criu() {
             kill(self.pid(id).unwrap(), NixSignal::SIGKILL).unwrap();
         }
         Ok(CheckpointReport::default())

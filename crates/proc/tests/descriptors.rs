@@ -14,7 +14,7 @@ use std::{fs, path::Path, sync::Arc};
 use fake::FakeEngine;
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use serde_json::json;
-use stasis_engine::{Checkpoint, CheckpointOptions, Children};
+use stasis_engine::{Afterwards, Checkpoint, CheckpointOptions, Children};
 use stasis_proc::{
     CreateConfig, ExecConfig, Init, InitConfig, ProcessMonitor, RestoreConfig, StdioPaths,
 };
@@ -100,8 +100,7 @@ async fn live() {
         work: dir.to_owned(),
         bundle: dir.to_owned(),
         options: CheckpointOptions::default(),
-        end_by_criu: false,
-        frozen: false,
+        afterwards: Afterwards::StaysFrozen,
     };
     checkpointing.freeze().await.unwrap();
     checkpointing.capture(&request).await.unwrap();

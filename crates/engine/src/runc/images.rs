@@ -40,17 +40,18 @@ pub(super) async fn checkpoint(
         &dump_lines(runc, &request.options),
     )?;
     let log = fresh_log(&request.work, log::DUMP)?;
+    let ends = request.afterwards.ends_by_criu();
     let call = runc
         .runtime
         .call("checkpoint", runc.timeouts.checkpoint)
         .option("--image-path", &request.image)
         .option("--work-path", &request.work)
-        .flag("--leave-running", !request.end_by_criu);
+        .flag("--leave-running", !ends);
     let call = options(runc, call, &request.options).arg(id);
-    let was_running = settle::freeze(runc, id, request.frozen).await?;
+    let was_running = settle::freeze(runc, id, request.afterwards.found_frozen()).await?;
     let dumped = call.run().await;
     // Ended by CRIU, it has gone.
-    if was_running && !(request.end_by_criu && dumped.is_ok()) {
+    if was_running && !(ends && dumped.is_ok()) {
         settle::thaw(runc, id).await;
     }
     dumped.map_err(|error| explained(runc, error, &log))?;

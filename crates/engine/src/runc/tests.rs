@@ -6,6 +6,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::*;
 use crate::{
+    engine::Afterwards,
     fake::{Fake, PID, text},
     options::CgroupMode,
 };
@@ -190,7 +191,7 @@ async fn settings_are_flags_of_the_verbs_that_have_them() {
 async fn criu_ends_the_container_only_where_it_is_to() {
     let fake = paused(RUNC).await;
     let mut request = fake.checkpoint(CheckpointOptions::default());
-    request.end_by_criu = true;
+    request.afterwards = Afterwards::EndsByCriu { frozen: false };
     fake.on(
         "checkpoint",
         "echo '(00.1) Version: 4.2.1 (gitid 0)' > work/dump.log",
@@ -216,10 +217,29 @@ async fn a_running_container_is_frozen_for_its_dump_and_thawed_whatever_comes_of
         assert_eq!(result.is_ok(), script.is_empty(), "{result:?}");
         assert_eq!(verbs(), ["state", "pause", "checkpoint", "resume"]);
     }
-    request.end_by_criu = true;
+    request.afterwards = Afterwards::EndsByCriu { frozen: false };
     fake.on("checkpoint", "");
     fake.engine.checkpoint("c", &request).await.expect("works");
     assert_eq!(verbs()[1..], ["state", "pause", "checkpoint"]);
+}
+
+#[tokio::test]
+async fn what_the_caller_froze_stays_frozen_though_crun_calls_it_running() {
+    for (afterwards, script) in [
+        (Afterwards::StaysFrozen, ""),
+        (Afterwards::StaysFrozen, "exit 1"),
+        (Afterwards::EndsByCriu { frozen: true }, "exit 1"),
+    ] {
+        let fake = Fake::new(CRUN).await;
+        fake.on("state", r#"echo '{"status": "running", "pid": 1}'"#);
+        fake.on("checkpoint", script);
+        let mut request = fake.checkpoint(CheckpointOptions::default());
+        request.afterwards = afterwards;
+        let result = fake.engine.checkpoint("c", &request).await;
+        assert_eq!(result.is_ok(), script.is_empty(), "{result:?}");
+        assert!(fake.last(GLOBALS).starts_with("checkpoint "));
+        assert_eq!(fake.calls().len(), 2, "{:?}", fake.calls());
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! ```text
 //! begin_checkpoint ─► freeze ─► capture ─► (the shim seals the image) ─► release    it goes on
 //!                                    │                               └─► end        it has ended
-//!                                    └─ end_by_criu ─► (seal) ─────────► ended_by_criu
+//!                                    └─ EndsByCriu ─► (seal) ──────────► ended_by_criu
 //! ```
 //!
 //! A container leaves a checkpoint in the state in which it came, unless it was told to end; and

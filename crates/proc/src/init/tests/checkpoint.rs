@@ -9,7 +9,7 @@ async fn a_checkpoint_leaves_a_container_as_it_came() {
     assert!(!checkpointing.was_paused());
     checkpointing.freeze().await.unwrap();
     checkpointing
-        .capture(&fixture.checkpoint(false))
+        .capture(&fixture.checkpoint(Afterwards::StaysFrozen))
         .await
         .unwrap();
     assert_eq!(fixture.init.status(), Status::Paused);
@@ -44,7 +44,7 @@ async fn a_container_that_its_checkpoint_ended_can_be_resumed_in_vain_and_delete
     fixture.init.pause().await.unwrap();
     let checkpointing = fixture.init.begin_checkpoint().unwrap();
     checkpointing
-        .capture(&fixture.checkpoint(false))
+        .capture(&fixture.checkpoint(Afterwards::StaysFrozen))
         .await
         .unwrap();
     let exit = checkpointing.end().await.unwrap();
@@ -61,7 +61,7 @@ async fn a_container_that_criu_ended_can_be_resumed_in_vain() {
     let fixture = Fixture::running().await;
     let checkpointing = fixture.init.begin_checkpoint().unwrap();
     checkpointing
-        .capture(&fixture.checkpoint(true))
+        .capture(&fixture.checkpoint(Afterwards::EndsByCriu { frozen: false }))
         .await
         .unwrap();
     assert_eq!(checkpointing.ended_by_criu().await.unwrap().status, 137);

@@ -15,7 +15,7 @@ use nix::{
     unistd::mkfifo,
 };
 use serde_json::json;
-use stasis_engine::{Checkpoint, CheckpointOptions, Signal};
+use stasis_engine::{Afterwards, Checkpoint, CheckpointOptions, Signal};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
 
@@ -92,14 +92,13 @@ impl Fixture {
         }
     }
 
-    fn checkpoint(&self, end_by_criu: bool) -> Checkpoint {
+    fn checkpoint(&self, afterwards: Afterwards) -> Checkpoint {
         Checkpoint {
             image: "/image".into(),
             work: self.dir.path().to_owned(),
             bundle: self.dir.path().to_owned(),
             options: CheckpointOptions::default(),
-            end_by_criu,
-            frozen: false,
+            afterwards,
         }
     }
 
