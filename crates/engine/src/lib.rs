@@ -29,6 +29,7 @@ mod options;
 mod runc;
 mod runsc;
 mod sys;
+mod verbs;
 
 pub use children::Children;
 pub use connect::{Settings, Timeouts, connect, connect_as};

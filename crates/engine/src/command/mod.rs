@@ -23,9 +23,10 @@ use std::{
 use crate::{
     children::Children,
     command::process::{Ended, Failure, Streams},
+    connect::Timeouts,
     engine::Stdio,
     error::{Error, Result},
-    identify::Kind,
+    identify::{Kind, Version},
 };
 
 /// How often a call is tried whose failures are [`Runtime::passing`].
@@ -38,6 +39,7 @@ const MESSAGE_CAP: usize = 2000;
 #[derive(Debug, Clone)]
 pub(crate) struct Runtime {
     pub(crate) kind: Kind,
+    pub(crate) version: Version,
     pub(crate) binary: PathBuf,
     /// The options before the verb. They include `--log`.
     pub(crate) globals: Vec<OsString>,
@@ -46,6 +48,7 @@ pub(crate) struct Runtime {
     /// Whether a call that failed with this message did nothing, and may well succeed when it is
     /// tried again.
     pub(crate) passing: fn(&str) -> bool,
+    pub(crate) timeouts: Timeouts,
     pub(crate) children: Children,
 }
 

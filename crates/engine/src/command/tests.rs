@@ -34,6 +34,7 @@ fn runtime(directory: &Path, body: &str) -> Runtime {
     let log = directory.join("log.json");
     Runtime {
         kind: Kind::Runc,
+        version: Version::new("1.3.6"),
         binary: script(
             directory,
             "runtime",
@@ -42,6 +43,7 @@ fn runtime(directory: &Path, body: &str) -> Runtime {
         globals: vec!["--log".into(), log.clone().into()],
         log,
         passing: |message| message == "busy",
+        timeouts: Timeouts::default(),
         children: Children::default(),
     }
 }

@@ -21,20 +21,20 @@ impl Runc {
         }
         let runtime = Runtime {
             kind: identity.kind,
+            version: identity.version,
             binary: identity.binary,
             globals,
             log,
             passing: |_| false,
+            timeouts: settings.timeouts,
             children: settings.children,
         };
         Self {
             runtime,
-            version: identity.version,
             root: settings.root,
             bundle: settings.bundle,
             no_pivot_root: settings.no_pivot_root,
             no_new_keyring: settings.no_new_keyring,
-            timeouts: settings.timeouts,
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) async fn checkpoint(
     let ends = request.afterwards.ends_by_criu();
     let call = runc
         .runtime
-        .call("checkpoint", runc.timeouts.checkpoint)
+        .call("checkpoint", runc.runtime.timeouts.checkpoint)
         .option("--image-path", &request.image)
         .option("--work-path", &request.work)
         .flag("--leave-running", !ends);
@@ -78,7 +78,7 @@ pub(super) async fn restore(runc: &Runc, id: &str, request: Restore) -> Result<P
     let cgroups = vacant_cgroups(&request.bundle)?;
     let call = runc
         .runtime
-        .call("restore", runc.timeouts.restore)
+        .call("restore", runc.runtime.timeouts.restore)
         .stdio(request.stdio)
         .arg("--detach")
         .option("--bundle", &request.bundle)
@@ -92,7 +92,7 @@ pub(super) async fn restore(runc: &Runc, id: &str, request: Restore) -> Result<P
             runc.runtime.kind == Kind::Runc && runc.no_pivot_root,
         );
     let restored = match options(runc, call, &request.options).arg(id).run().await {
-        Ok(_) => runc.pid("restore", &request.pid_file),
+        Ok(_) => runc.runtime.pid("restore", &request.pid_file),
         Err(error) => Err(explained(runc, error, &log)),
     };
     if restored.is_err() {
@@ -119,7 +119,9 @@ fn options<'a>(runc: &Runc, call: Call<'a>, options: &CheckpointOptions) -> Call
 
 /// Whether the release refuses the mode as a flag.
 fn by_file(runc: &Runc, mode: CgroupMode) -> bool {
-    runc.runtime.kind == Kind::Runc && runc.version.is_before(1, 2) && mode == CgroupMode::Ignore
+    runc.runtime.kind == Kind::Runc
+        && runc.runtime.version.is_before(1, 2)
+        && mode == CgroupMode::Ignore
 }
 
 fn dump_lines(runc: &Runc, options: &CheckpointOptions) -> Vec<String> {
@@ -168,17 +170,17 @@ fn explained(runc: &Runc, error: Error, log: &Path) -> Error {
     }
     let without = || format!("{verb} without CRIU");
     match engine {
-        Kind::Runc if find("criu").is_err() => {
-            runc.unsupported(without(), "install criu in the PATH of containerd")
-        }
-        Kind::Crun if message.contains("libcriu.so") => runc.unsupported(
+        Kind::Runc if find("criu").is_err() => runc
+            .runtime
+            .unsupported(without(), "install criu in the PATH of containerd"),
+        Kind::Crun if message.contains("libcriu.so") => runc.runtime.unsupported(
             without(),
             "install libcriu.so.2 (package libcriu2 or criu-libs)",
         ),
         // The library is there, and starts a criu that is not: all it sees is a closed socket.
-        Kind::Crun if find("criu").is_err() => {
-            runc.unsupported(without(), "install criu in the PATH of containerd")
-        }
+        Kind::Crun if find("criu").is_err() => runc
+            .runtime
+            .unsupported(without(), "install criu in the PATH of containerd"),
         _ => Error::Failed {
             engine,
             verb,

@@ -24,7 +24,6 @@ use crate::{
     answer,
     cgroup::Freezer,
     command::Runtime,
-    connect::Timeouts,
     criu::config,
     engine::{
         Checkpoint, CheckpointReport, Create, Engine, EngineState, EngineStatus, Exec, ExecPids,
@@ -45,13 +44,11 @@ const CRUN_ROOT_MOUNT: &str = "criu-root";
 #[derive(Debug)]
 pub(crate) struct Runc {
     runtime: Runtime,
-    version: Version,
     /// Where the runtime keeps a directory for each container.
     root: PathBuf,
     bundle: PathBuf,
     no_pivot_root: bool,
     no_new_keyring: bool,
-    timeouts: Timeouts,
 }
 
 impl Runc {
@@ -79,19 +76,6 @@ impl Runc {
         Ok(())
     }
 
-    fn pid(&self, verb: &'static str, path: &Path) -> Result<Pid> {
-        answer::pid_file(self.runtime.kind, verb, path).map(Pid::from_raw)
-    }
-
-    fn unsupported(&self, what: String, advice: &str) -> Error {
-        Error::Unsupported {
-            engine: self.runtime.kind,
-            version: self.version.to_string(),
-            what,
-            advice: advice.to_owned(),
-        }
-    }
-
     /// The runtimes say in words only why a signal cannot be sent, so the state tells.
     async fn refused(&self, id: &str, error: Error) -> Error {
         match self.state(id).await {
@@ -113,7 +97,7 @@ impl Engine for Runc {
     }
 
     fn version(&self) -> &Version {
-        &self.version
+        &self.runtime.version
     }
 
     fn binary(&self) -> &Path {
@@ -134,7 +118,7 @@ impl Engine for Runc {
             Kind::Runc => "it can leave the namespace \"network\" empty, and no other",
             Kind::Crun | Kind::Runsc => "leave empty_namespaces unset",
         };
-        Err(self.unsupported(
+        Err(self.runtime.unsupported(
             format!("the checkpoint option empty_namespaces = [{name:?}]"),
             advice,
         ))
@@ -143,7 +127,7 @@ impl Engine for Runc {
     async fn create(&self, id: &str, request: Create) -> Result<Pid> {
         let call = self
             .runtime
-            .call("create", self.timeouts.create)
+            .call("create", self.runtime.timeouts.create)
             .stdio(request.stdio);
         call.option("--bundle", request.bundle)
             .option("--pid-file", &request.pid_file)
@@ -152,22 +136,17 @@ impl Engine for Runc {
             .arg(id)
             .run()
             .await?;
-        self.pid("create", &request.pid_file)
+        self.runtime.pid("create", &request.pid_file)
     }
 
     async fn start(&self, id: &str) -> Result<()> {
-        self.runtime
-            .call("start", self.timeouts.start)
-            .arg(id)
-            .run()
-            .await
-            .map(drop)
+        self.runtime.start(id).await
     }
 
     async fn exec(&self, id: &str, request: Exec) -> Result<ExecPids> {
         let call = self
             .runtime
-            .call("exec", self.timeouts.exec)
+            .call("exec", self.runtime.timeouts.exec)
             .stdio(request.stdio);
         call.option("--process", request.process_file)
             .arg("--detach")
@@ -175,7 +154,7 @@ impl Engine for Runc {
             .arg(id)
             .run()
             .await?;
-        let host = self.pid("exec", &request.pid_file)?;
+        let host = self.runtime.pid("exec", &request.pid_file)?;
         Ok(ExecPids {
             host,
             inner: host.as_raw(),
@@ -196,7 +175,7 @@ impl Engine for Runc {
         };
         let call = self
             .runtime
-            .call("kill", self.timeouts.kill)
+            .call("kill", self.runtime.timeouts.kill)
             .flag("--all", all);
         match call.arg(id).arg(signal.number().to_string()).run().await {
             Err(error @ Error::Failed { .. }) => return Err(self.refused(id, error).await),
@@ -218,57 +197,23 @@ impl Engine for Runc {
         if force {
             self.detach_root(id)?;
         }
-        let call = self
-            .runtime
-            .call("delete", self.timeouts.delete)
-            .flag("--force", force);
-        match call.arg(id).run().await {
-            // CRIU has ended it at the end of a dump, for instance.
-            Err(Error::Failed { .. }) if !self.knows(id)? => Ok(()),
-            result => result.map(drop),
-        }
+        self.runtime.delete(id, force, || self.knows(id)).await
     }
 
     async fn state(&self, id: &str) -> Result<EngineState> {
-        match self
-            .runtime
-            .call("state", self.timeouts.state)
-            .arg(id)
-            .run()
-            .await
-        {
-            Err(Error::Failed { .. }) if !self.knows(id)? => Err(Error::NoSuchContainer {
-                engine: self.runtime.kind,
-                id: id.to_owned(),
-            }),
-            printed => answer::state(self.runtime.kind, &printed?),
-        }
+        self.runtime.state(id, || self.knows(id)).await
     }
 
     async fn processes(&self, id: &str) -> Result<Vec<i32>> {
-        let call = self
-            .runtime
-            .call("ps", self.timeouts.state)
-            .option("--format", "json");
-        answer::pids(self.runtime.kind, &call.arg(id).run().await?)
+        self.runtime.processes(id).await
     }
 
     async fn pause(&self, id: &str) -> Result<()> {
-        self.runtime
-            .call("pause", self.timeouts.pause)
-            .arg(id)
-            .run()
-            .await
-            .map(drop)
+        self.runtime.pause(id).await
     }
 
     async fn resume(&self, id: &str) -> Result<()> {
-        self.runtime
-            .call("resume", self.timeouts.resume)
-            .arg(id)
-            .run()
-            .await
-            .map(drop)
+        self.runtime.resume(id).await
     }
 
     async fn checkpoint(&self, id: &str, request: &Checkpoint) -> Result<CheckpointReport> {
@@ -293,14 +238,6 @@ impl Engine for Runc {
     }
 
     async fn features(&self) -> Result<Option<Value>> {
-        match self
-            .runtime
-            .call("features", self.timeouts.state)
-            .run()
-            .await
-        {
-            Err(error) if answer::knows_no_such_command(&error) => Ok(None),
-            printed => answer::features(self.runtime.kind, &printed?).map(Some),
-        }
+        self.runtime.features().await
     }
 }

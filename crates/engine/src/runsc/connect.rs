@@ -94,14 +94,14 @@ impl Runsc {
             root: config.get("root").map_or(settings.root, PathBuf::from),
             runtime: Runtime {
                 kind: Kind::Runsc,
+                version: identity.version,
                 binary: identity.binary,
                 globals,
                 log: config.get("log").map_or(log, PathBuf::from),
                 passing: deletion::was_met,
+                timeouts: settings.timeouts,
                 children: settings.children,
             },
-            version: identity.version,
-            timeouts: settings.timeouts,
         }
     }
 }

@@ -13,7 +13,7 @@ pub(super) async fn kill(runsc: &Runsc, id: &str, signal: Signal, target: Target
     if runsc.would_reach_another(id)? {
         return Err(Error::NoSuchProcess { id: id.to_owned() });
     }
-    let call = runsc.runtime.call("kill", runsc.timeouts.kill);
+    let call = runsc.runtime.call("kill", runsc.runtime.timeouts.kill);
     let call = match target {
         Target::Init(_) => call,
         Target::All(_) => call.arg("--all"),
@@ -60,7 +60,7 @@ async fn refused(
         _ => {
             let what = format!("signal {} to a {state} container", signal.number());
             let advice = "have it run first, or kill the container with SIGKILL";
-            Err(runsc.unsupported(what, advice))
+            Err(runsc.runtime.unsupported(what, advice))
         }
     }
 }

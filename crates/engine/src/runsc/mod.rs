@@ -31,7 +31,6 @@ use serde_json::Value;
 use crate::{
     answer,
     command::{Call, Runtime},
-    connect::Timeouts,
     engine::{
         Checkpoint, CheckpointReport, Create, Engine, EngineState, EngineStatus, Exec, ExecPids,
         Restore, Signal, Target,
@@ -46,12 +45,10 @@ use crate::{
 #[derive(Debug)]
 pub struct Runsc {
     runtime: Runtime,
-    version: Version,
     /// Where runsc keeps its state files.
     root: PathBuf,
     /// Whether the configuration leaves it to us where the filestore goes.
     places_filestore: bool,
-    timeouts: Timeouts,
 }
 
 impl Runsc {
@@ -97,7 +94,7 @@ impl Runsc {
         };
         let what = format!("container {id} beside {known}: it takes the beginning of an id for it");
         let advice = "use ids of which none begins like another, such as ids of one length";
-        Err(self.unsupported(what, advice))
+        Err(self.runtime.unsupported(what, advice))
     }
 
     /// Whether runsc, told this id, would take another container for it: the one is gone, and
@@ -113,15 +110,6 @@ impl Runsc {
             .await
             .is_ok_and(|state| state.status == EngineStatus::Created)
     }
-
-    fn unsupported(&self, what: String, advice: &str) -> Error {
-        Error::Unsupported {
-            engine: Kind::Runsc,
-            version: self.version.to_string(),
-            what,
-            advice: advice.to_owned(),
-        }
-    }
 }
 
 #[async_trait]
@@ -131,7 +119,7 @@ impl Engine for Runsc {
     }
 
     fn version(&self) -> &Version {
-        &self.version
+        &self.runtime.version
     }
 
     fn binary(&self) -> &Path {
@@ -164,29 +152,26 @@ impl Engine for Runsc {
             return Ok(());
         };
         let advice = "it is an option of CRIU; leave it unset for runsc";
-        Err(self.unsupported(format!("the checkpoint option {option}"), advice))
+        Err(self
+            .runtime
+            .unsupported(format!("the checkpoint option {option}"), advice))
     }
 
     async fn create(&self, id: &str, request: Create) -> Result<Pid> {
         self.check_id(id)?;
         let call = self
             .runtime
-            .call("create", self.timeouts.create)
+            .call("create", self.runtime.timeouts.create)
             .stdio(request.stdio);
         self.making(call, &request.bundle, &request.pid_file)
             .arg(id)
             .run()
             .await?;
-        answer::pid_file(Kind::Runsc, "create", &request.pid_file).map(Pid::from_raw)
+        self.runtime.pid("create", &request.pid_file)
     }
 
     async fn start(&self, id: &str) -> Result<()> {
-        self.runtime
-            .call("start", self.timeouts.start)
-            .arg(id)
-            .run()
-            .await
-            .map(drop)
+        self.runtime.start(id).await
     }
 
     async fn exec(&self, id: &str, request: Exec) -> Result<ExecPids> {
@@ -195,7 +180,7 @@ impl Engine for Runsc {
         let inner = PathBuf::from(inner);
         let call = self
             .runtime
-            .call("exec", self.timeouts.exec)
+            .call("exec", self.runtime.timeouts.exec)
             .stdio(request.stdio);
         let call = call
             .option("--process", &request.process_file)
@@ -205,7 +190,7 @@ impl Engine for Runsc {
             .arg(id)
             .run()
             .await?;
-        let host = answer::pid_file(Kind::Runsc, "exec", &request.pid_file).map(Pid::from_raw)?;
+        let host = self.runtime.pid("exec", &request.pid_file)?;
         let pids =
             answer::pid_file(Kind::Runsc, "exec", &inner).map(|inner| ExecPids { host, inner });
         // The caller knows, and removes, his own file only.
@@ -223,65 +208,34 @@ impl Engine for Runsc {
         if self.would_reach_another(id)? {
             return Ok(());
         }
-        let call = self
-            .runtime
-            .call("delete", self.timeouts.delete)
-            .flag("--force", force);
-        match call.arg(id).run().await {
-            Err(Error::Failed { .. }) if !self.knows(id)? => Ok(()),
-            result => result.map(drop),
-        }
+        self.runtime.delete(id, force, || self.knows(id)).await
     }
 
     async fn state(&self, id: &str) -> Result<EngineState> {
-        match self
-            .runtime
-            .call("state", self.timeouts.state)
-            .arg(id)
-            .run()
-            .await
-        {
-            Err(Error::Failed { .. }) if !self.knows(id)? => Err(Error::NoSuchContainer {
-                engine: Kind::Runsc,
-                id: id.to_owned(),
-            }),
-            // runsc asks a created or paused sandbox nothing, and so does not see that it died.
-            result => Ok(checked(answer::state(Kind::Runsc, &result?)?)),
-        }
+        // runsc asks a created or paused sandbox nothing, and so does not see that it died.
+        self.runtime.state(id, || self.knows(id)).await.map(checked)
     }
 
     async fn processes(&self, id: &str) -> Result<Vec<i32>> {
-        let call = self
-            .runtime
-            .call("ps", self.timeouts.state)
-            .option("--format", "json");
-        match call.arg(id).run().await {
+        match self.runtime.processes(id).await {
             // runsc refuses: nothing runs in there yet.
             Err(Error::Failed { .. }) if self.is_created(id).await => Ok(Vec::new()),
-            printed => answer::pids(Kind::Runsc, &printed?),
+            result => result,
         }
     }
 
     async fn pause(&self, id: &str) -> Result<()> {
-        self.runtime
-            .call("pause", self.timeouts.pause)
-            .arg(id)
-            .run()
-            .await
-            .map(drop)
+        self.runtime.pause(id).await
     }
 
     async fn resume(&self, id: &str) -> Result<()> {
-        self.runtime
-            .call("resume", self.timeouts.resume)
-            .arg(id)
-            .run()
-            .await
-            .map(drop)
+        self.runtime.resume(id).await
     }
 
     async fn checkpoint(&self, id: &str, request: &Checkpoint) -> Result<CheckpointReport> {
-        let call = self.runtime.call("checkpoint", self.timeouts.checkpoint);
+        let call = self
+            .runtime
+            .call("checkpoint", self.runtime.timeouts.checkpoint);
         let call = call
             .option("--image-path", &request.image)
             .arg("--leave-running");
@@ -298,7 +252,7 @@ impl Engine for Runsc {
         self.check_id(id)?;
         let call = self
             .runtime
-            .call("restore", self.timeouts.restore)
+            .call("restore", self.runtime.timeouts.restore)
             .stdio(request.stdio);
         let call = self.making(call.arg("--detach"), &request.bundle, &request.pid_file);
         let restored = match call
@@ -307,7 +261,7 @@ impl Engine for Runsc {
             .run()
             .await
         {
-            Ok(_) => answer::pid_file(Kind::Runsc, "restore", &request.pid_file),
+            Ok(_) => self.runtime.pid("restore", &request.pid_file),
             Err(error) => Err(error),
         };
         if restored.is_err()
@@ -318,7 +272,7 @@ impl Engine for Runsc {
                 chain(&error)
             );
         }
-        restored.map(Pid::from_raw)
+        restored
     }
 
     async fn end_frozen(&self, _id: &str, init: Pid, pidfd: BorrowedFd<'_>) -> Result<()> {
@@ -331,15 +285,7 @@ impl Engine for Runsc {
     }
 
     async fn features(&self) -> Result<Option<Value>> {
-        match self
-            .runtime
-            .call("features", self.timeouts.state)
-            .run()
-            .await
-        {
-            Err(error) if answer::knows_no_such_command(&error) => Ok(None),
-            printed => answer::features(Kind::Runsc, &printed?).map(Some),
-        }
+        self.runtime.features().await
     }
 }
 
