@@ -18,7 +18,7 @@ use stasis_engine::{Afterwards, Checkpoint, CheckpointOptions, Children};
 use stasis_proc::{
     CreateConfig, ExecConfig, Init, InitConfig, ProcessMonitor, RestoreConfig, StdioPaths,
 };
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::{io::AsyncReadExt as _, net::unix::pipe, sync::mpsc::unbounded_channel, task::JoinSet};
 
 fn open_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
@@ -30,13 +30,55 @@ fn fifo(dir: &Path, name: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// All the streams, each in a FIFO of its own.
-fn streams(dir: &Path, name: &str) -> StdioPaths {
-    StdioPaths {
-        stdin: fifo(dir, &format!("{name}-in")),
-        stdout: fifo(dir, &format!("{name}-out")),
-        stderr: fifo(dir, &format!("{name}-err")),
-        terminal: false,
+/// Whether anybody takes the output. Where nobody does, every exit waits a while for it.
+#[derive(Clone, Copy)]
+enum Client {
+    Reads,
+    IsAbsent,
+}
+
+/// The client's ends of the streams.
+struct Streams {
+    client: Client,
+    readers: JoinSet<String>,
+}
+
+impl Streams {
+    fn of(client: Client) -> Self {
+        Self {
+            client,
+            readers: JoinSet::new(),
+        }
+    }
+
+    /// All the streams of one process, each in a FIFO of its own.
+    fn make(&mut self, dir: &Path, name: &str) -> StdioPaths {
+        StdioPaths {
+            stdin: fifo(dir, &format!("{name}-in")),
+            stdout: self.output(dir, &format!("{name}-out")),
+            stderr: self.output(dir, &format!("{name}-err")),
+            terminal: false,
+        }
+    }
+
+    fn output(&mut self, dir: &Path, name: &str) -> String {
+        let path = fifo(dir, name);
+        if matches!(self.client, Client::Reads) {
+            let mut reader = pipe::OpenOptions::new().open_receiver(&path).unwrap();
+            self.readers.spawn(async move {
+                let mut text = String::new();
+                reader.read_to_string(&mut text).await.unwrap();
+                text
+            });
+        }
+        path
+    }
+
+    /// What was read, when every stream has ended.
+    async fn read(self) -> String {
+        let mut texts = self.readers.join_all().await;
+        texts.sort_unstable();
+        texts.concat()
     }
 }
 
@@ -59,26 +101,32 @@ fn container(dir: &Path, engine: &Arc<FakeEngine>) -> Arc<Init> {
 }
 
 /// A life with everything in it, from a create to a delete.
-async fn live() {
+async fn live(client: Client) {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    fs::write(dir.join("init.sh"), "cat; echo done").unwrap();
+    let (script, written) = match client {
+        Client::Reads => ("exec cat", "e\n"),
+        // What outlives init holds its streams.
+        Client::IsAbsent => ("cat; echo done", ""),
+    };
+    fs::write(dir.join("init.sh"), script).unwrap();
+    let mut streams = Streams::of(client);
     let engine = FakeEngine::new();
     let init = container(dir, &engine);
 
     engine.fail("create");
-    let create = || CreateConfig {
-        stdio: streams_of(dir),
+    let mut create = |name| CreateConfig {
+        stdio: streams.make(dir, name),
         restore: None,
     };
-    assert!(init.create(create()).await.is_err());
+    assert!(init.create(create("one")).await.is_err());
     engine.mend("create");
-    init.create(create()).await.unwrap();
+    init.create(create("two")).await.unwrap();
     init.start().await.unwrap();
 
     for (name, fails) in [("good", false), ("bad", true)] {
         let process = json!({"args": ["sh", "-c", "echo e"]});
-        let stdio = streams(dir, name);
+        let stdio = streams.make(dir, name);
         let exec = init
             .exec(ExecConfig {
                 id: name.to_owned(),
@@ -106,19 +154,11 @@ async fn live() {
     checkpointing.capture(&request).await.unwrap();
     checkpointing.end().await.unwrap();
     init.delete().await.unwrap();
-}
-
-fn streams_of(dir: &Path) -> StdioPaths {
-    let name = if dir.join("one-in").exists() {
-        "two"
-    } else {
-        "one"
-    };
-    streams(dir, name)
+    assert_eq!(streams.read().await, written);
 }
 
 /// A restore that fails, and one that works.
-async fn restore(fails: bool) {
+async fn restore(client: Client, fails: bool) {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fs::write(dir.join("init.sh"), "echo restored").unwrap();
@@ -127,6 +167,7 @@ async fn restore(fails: bool) {
         engine.fail("restore");
     }
     let init = container(dir, &engine);
+    let mut streams = Streams::of(client);
     let options = CheckpointOptions::default();
     let restore = Some(RestoreConfig {
         image: dir.to_owned(),
@@ -134,7 +175,7 @@ async fn restore(fails: bool) {
         options,
     });
     init.create(CreateConfig {
-        stdio: streams(dir, "c"),
+        stdio: streams.make(dir, "c"),
         restore,
     })
     .await
@@ -142,22 +183,29 @@ async fn restore(fails: bool) {
     assert_eq!(init.start().await.is_err(), fails);
     init.wait().await;
     init.delete().await.unwrap();
+    let written = match client {
+        Client::Reads if !fails => "restored\n",
+        Client::Reads | Client::IsAbsent => "",
+    };
+    assert_eq!(streams.read().await, written);
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn whatever_becomes_of_a_container_no_descriptor_is_left() {
-    let all = async || {
-        live().await;
-        restore(false).await;
-        restore(true).await;
+    let all = async |client| {
+        live(client).await;
+        restore(client, false).await;
+        restore(client, true).await;
         // Tasks that were told to end do so when they are next run.
         tokio::task::yield_now().await;
     };
     // The first life opens what the runtime keeps for itself.
-    all().await;
+    all(Client::Reads).await;
     let before = open_descriptors();
     for _ in 0..20 {
-        all().await;
+        all(Client::Reads).await;
     }
+    assert_eq!(open_descriptors(), before);
+    all(Client::IsAbsent).await;
     assert_eq!(open_descriptors(), before);
 }
