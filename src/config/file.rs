@@ -46,14 +46,19 @@ pub(super) struct File {
     pub(super) log_path: Option<PathBuf>,
     pub(super) grouping: bool,
     pub(super) enable_hibernate_server: bool,
-    pub(super) timeouts: Deadlines,
+    #[serde(with = "Deadlines")]
+    pub(super) timeouts: Timeouts,
     pub(super) checkpoint: CheckpointOptions,
 }
 
-/// The table `[timeouts]`. A key that is left out keeps its default.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Deadlines {
+/// How the table `[timeouts]` is read. A key that is left out keeps its default.
+#[derive(Deserialize)]
+#[serde(
+    remote = "Timeouts",
+    deny_unknown_fields,
+    default = "Timeouts::default"
+)]
+struct Deadlines {
     #[serde(deserialize_with = "duration::deadline")]
     create: Option<Duration>,
     #[serde(deserialize_with = "duration::deadline")]
@@ -76,76 +81,18 @@ pub(super) struct Deadlines {
     restore: Option<Duration>,
 }
 
-impl Default for Deadlines {
-    fn default() -> Self {
-        let Timeouts {
-            create,
-            start,
-            exec,
-            kill,
-            delete,
-            state,
-            pause,
-            resume,
-            checkpoint,
-            restore,
-            ..
-        } = Timeouts::default();
-        Self {
-            create,
-            start,
-            exec,
-            kill,
-            delete,
-            state,
-            pause,
-            resume,
-            checkpoint,
-            restore,
-        }
-    }
-}
-
-impl From<Deadlines> for Timeouts {
-    fn from(table: Deadlines) -> Self {
-        let Deadlines {
-            create,
-            start,
-            exec,
-            kill,
-            delete,
-            state,
-            pause,
-            resume,
-            checkpoint,
-            restore,
-        } = table;
-        Self {
-            create,
-            start,
-            exec,
-            kill,
-            delete,
-            state,
-            pause,
-            resume,
-            checkpoint,
-            restore,
-        }
-    }
-}
-
-/// The names that CRI writes into an inline configuration: it copies the `options` table of its
-/// own configuration, where the fields of `containerd.runc.v1.Options` have these names.
-const CRI_NAMES: [(&str, &str); 8] = [
-    ("BinaryName", "binary_name"),
-    ("Root", "root"),
-    ("SystemdCgroup", "systemd_cgroup"),
-    ("NoPivotRoot", "no_pivot_root"),
-    ("NoNewKeyring", "no_new_keyring"),
-    ("ShimCgroup", "shim_cgroup"),
-    ("IoUid", "io_uid"),
-    ("IoGid", "io_gid"),
+/// Our keys that CRI writes into an inline configuration, by other names: it copies the `options`
+/// table of its own configuration, where they have those of the fields of
+/// `containerd.runc.v1.Options`. In snake case the names are ours.
+const CRI_NAMES: [&str; 8] = [
+    "BinaryName",
+    "Root",
+    "SystemdCgroup",
+    "NoPivotRoot",
+    "NoNewKeyring",
+    "ShimCgroup",
+    "IoUid",
+    "IoGid",
 ];
 
 /// What else CRI copies: names that mean nothing for every container of a handler. The default
@@ -207,13 +154,25 @@ fn translate(table: &mut toml::Table) {
             table.remove(name);
         }
     }
-    for (cris, ours) in CRI_NAMES {
-        if let Some(value) = table.remove(cris)
+    for name in CRI_NAMES {
+        if let Some(value) = table.remove(name)
             && !is_empty(&value)
         {
-            table.insert(ours.to_owned(), value);
+            table.insert(snake_case(name), value);
         }
     }
+}
+
+/// `BinaryName` as `binary_name`.
+fn snake_case(name: &str) -> String {
+    let mut key = String::new();
+    for character in name.chars() {
+        if character.is_ascii_uppercase() && !key.is_empty() {
+            key.push('_');
+        }
+        key.push(character.to_ascii_lowercase());
+    }
+    key
 }
 
 fn read(path: &Path) -> io::Result<String> {

@@ -262,7 +262,7 @@ impl Config {
             criu_work_path: None,
             log_level: file.log_level,
             log_path: file.log_path,
-            timeouts: file.timeouts.into(),
+            timeouts: file.timeouts,
             checkpoint: file.checkpoint,
         }
     }
