@@ -11,12 +11,13 @@ use containerd_shim_protos::{
 };
 
 use crate::support::{
+    counted::Counted,
     counter::{Counter, assert_counts_from_zero},
     engine::Engine,
     host::Host,
     mounted::Tmpfs,
     options::pack,
-    shim::{Shim, refused},
+    shim::refused,
 };
 
 for_each_engine! {
@@ -56,7 +57,7 @@ for_each_engine! {
         let image = counted.host.disk().join("image");
         fs::create_dir(&image).expect("a new directory");
         fs::write(image.join("precious"), "theirs").expect("room");
-        let message = counted.fails(counted.shim.checkpoint(&image, None));
+        let message = failed(counted.shim.checkpoint(&image, None));
         assert!(message.contains("image") && message.contains("empty"), "{message}");
         assert_eq!(fs::read_dir(&image).expect("it is still there").count(), 1);
         counted.runs_on();
@@ -68,7 +69,7 @@ for_each_engine! {
         let counted = Counted::start(engine);
         let tmpfs = Tmpfs::mount(counted.host.disk(), "full", "size=1m,ro");
         let image = tmpfs.path().join("image");
-        let message = counted.fails(counted.shim.checkpoint(&image, None));
+        let message = failed(counted.shim.checkpoint(&image, None));
         assert!(message.contains(image.to_str().expect("ASCII")), "{message}");
         drop(tmpfs);
         counted.runs_on();
@@ -81,7 +82,7 @@ for_each_engine! {
         let file = counted.host.disk().join("file");
         fs::write(&file, "").expect("room");
         let image = file.join("image");
-        let message = counted.fails(counted.shim.checkpoint(&image, None));
+        let message = failed(counted.shim.checkpoint(&image, None));
         assert!(message.contains(image.to_str().expect("ASCII")), "{message}");
         counted.runs_on();
     }
@@ -113,7 +114,7 @@ for_each_criu_engine! {
         shim.run(engine);
         let counted = Counted::of(host, shim);
         let image = counted.host.disk().join("image");
-        let message = counted.fails(counted.shim.checkpoint(&image, None));
+        let message = failed(counted.shim.checkpoint(&image, None));
         assert!(message.to_lowercase().contains("criu"), "{message}");
         assert!(message.contains("install"), "{message}");
         counted.runs_on();
@@ -147,7 +148,7 @@ for_each_gvisor! {
             ),
         ] {
             let image = counted.host.disk().join(name);
-            let message = counted.fails(counted.shim.checkpoint(&image, Some(pack(&options))));
+            let message = failed(counted.shim.checkpoint(&image, Some(pack(&options))));
             assert!(message.contains(name), "{name}: {message}");
             assert!(!image.exists(), "{name}: refused before anything is made");
         }
@@ -186,45 +187,12 @@ for_each_engine! {
     }
 }
 
-/// A running counter, to be looked at after a checkpoint has failed.
-struct Counted {
-    host: Host,
-    shim: Shim,
-    counter: Counter,
-}
-
-impl Counted {
-    fn start(engine: Engine) -> Self {
-        let host = Host::new();
-        let shim = host.shim(&host.counter("c"));
-        shim.run(engine);
-        Self::of(host, shim)
-    }
-
-    fn of(host: Host, shim: Shim) -> Self {
-        let counter = Counter::of(&shim.bundle);
-        counter.await_progress(3);
-        Self {
-            host,
-            shim,
-            counter,
-        }
-    }
-
-    /// The message of a failure, whatever its code.
-    #[track_caller]
-    fn fails(&self, result: ttrpc::Result<()>) -> String {
-        match result {
-            Err(ttrpc::Error::RpcStatus(status)) => status.message().to_owned(),
-            other => panic!("a failure was expected, not {other:?}"),
-        }
-    }
-
-    fn runs_on(self) {
-        assert_eq!(self.shim.status(), Status::RUNNING);
-        self.counter.await_progress(3);
-        assert_counts_from_zero(&self.counter.seen());
-        self.shim.end();
+/// The message of a failure, whatever its code.
+#[track_caller]
+fn failed(result: ttrpc::Result<()>) -> String {
+    match result {
+        Err(ttrpc::Error::RpcStatus(status)) => status.message().to_owned(),
+        other => panic!("a failure was expected, not {other:?}"),
     }
 }
 
@@ -236,7 +204,7 @@ fn disk_full(engine: Engine, options: Option<&Any>, paused: bool) {
     // Less than any engine's image of the smallest container.
     let tmpfs = Tmpfs::mount(counted.host.disk(), "full", "size=64k");
     let image = tmpfs.path().join("image");
-    let message = counted.fails(counted.shim.checkpoint(&image, options.cloned()));
+    let message = failed(counted.shim.checkpoint(&image, options.cloned()));
     // Whatever the engine says of it; runsc of 2024 says nothing.
     let named = format!(
         "no space left on device for image directory {}",

@@ -10,7 +10,7 @@ use containerd_shim_protos::{
 };
 
 use crate::support::{
-    counter::Counter,
+    counted::Counted,
     engine::Engine,
     events::topics,
     host::Host,
@@ -202,15 +202,11 @@ for_each_engine! {
 
 for_each_engine! {
     fn a_second_time_with_the_same_id_is_refused_and_the_first_runs_on(engine: Engine) {
-        let host = Host::new();
-        let bundle = host.counter("c");
-        let shim = host.shim(&bundle);
-        shim.run(engine);
-        let again = shim.create(&shim.create_request(engine));
+        let counted = Counted::start(engine);
+        let again = counted.shim.create(&counted.shim.create_request(engine));
         let message = refused(again, Code::ALREADY_EXISTS);
         assert!(message.contains("\"c\"") || message.contains(" c "), "{message}");
-        Counter::of(&bundle).await_progress(3);
-        shim.end();
+        counted.runs_on();
     }
 }
 

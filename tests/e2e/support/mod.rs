@@ -7,6 +7,7 @@ pub mod bundle;
 pub mod cgroup;
 pub mod command;
 pub mod containerd;
+pub mod counted;
 pub mod counter;
 pub mod daemon;
 pub mod events;
