@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use stasis_proc::ErrorKind;
+
 use super::{
     mountinfo::{cgroup_mounts, mount_points},
     *,
