@@ -1,7 +1,7 @@
 //! Drives OCI runtimes: gVisor's `runsc`, `runc` and `crun`.
 //!
-//! [`Engine`] is what the process objects of a shim need from a runtime; [`connect`] asks a binary
-//! what it is and gives the engine for it. Every engine is driven by its command line
+//! [`Engine`] is what the process objects of a shim need from a runtime; [`connect()`] asks a
+//! binary what it is and gives the engine for it. Every engine is driven by its command line
 //! ([`command`]): each call has a deadline, runs in a process group of its own, and fails with
 //! the runtime's own last error line.
 //!

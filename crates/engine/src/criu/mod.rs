@@ -2,7 +2,7 @@
 //!
 //! Nothing here starts a dump; the runtimes do. What CRIU can do that a runtime has no flag for
 //! is said in the file of [`config`]; why a dump or restore failed is found by [`log`], and what
-//! a killed restore left is removed by [`debris`].
+//! a killed restore left is removed by `debris`.
 
 pub mod config;
 pub(crate) mod debris;

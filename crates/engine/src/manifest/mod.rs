@@ -1,8 +1,8 @@
 //! The manifest of a checkpoint image, `stasis.json`: the seal that marks an image whole.
 //!
 //! An image is a flat directory of regular files, as containerd tars it. The manifest is written
-//! last ([`seal`]): aside, and then renamed, so that an image has a whole one or none. A restore
-//! checks the image by it before anything is made ([`verify`]).
+//! last ([`seal()`]): aside, and then renamed, so that an image has a whole one or none. A restore
+//! checks the image by it before anything is made ([`verify()`]).
 //!
 //! Every file has its size here, and all but the page files their SHA-256: hashing a gigabyte
 //! costs more than dumping it, and a truncated page file shows by its size. `checkpoint.img` of

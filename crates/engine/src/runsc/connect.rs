@@ -25,9 +25,9 @@ const LOG_DIRECTORY: &str = "io.kubernetes.cri.sandbox-log-directory";
 const PANIC_LOG: &str = "gvisor_panic.log";
 
 impl Runsc {
-    /// As gVisor's own shim makes it: `root` (if empty, [`DEFAULT_ROOT`]) and `namespace` give
-    /// the state directory, `path` is the bundle, `runtime` the binary, and `config` its flags;
-    /// `spec` may name the directory of the panic log. Calls are entered in `children`.
+    /// As gVisor's own shim makes it: `root` (if empty, `/run/containerd/runsc`) and `namespace`
+    /// give the state directory, `path` is the bundle, `runtime` the binary, and `config` its
+    /// flags; `spec` may name the directory of the panic log. Calls are entered in `children`.
     ///
     /// # Errors
     /// If the binary is missing, or is no runsc.
