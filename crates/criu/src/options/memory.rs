@@ -1,0 +1,173 @@
+//! Memory: what is dumped again, what is dropped, what comes later.
+
+use super::{
+    Options,
+    error::OptionError,
+    table::{By, DUMPS, DUMPS_AND_SERVERS, Given, Key, RESTORE, Release, Row, flag},
+};
+use crate::{request::Request, rpc::CriuPreDumpMode};
+
+const LAZY_FOR: &[Request] = &[
+    Request::Dump,
+    Request::Restore,
+    Request::PageServer,
+    Request::PageServerChild,
+];
+
+pub(super) const ROWS: &[Row] = &[
+    flag!(
+        15,
+        track_mem,
+        Key::Named("track-mem"),
+        Release::new(1, 2, 0),
+        DUMPS,
+        memory.track
+    ),
+    // One field of two meanings: a dump takes from the parent what it has itself, a restore takes
+    // from the image what it has restored.
+    flag!(
+        16,
+        auto_dedup,
+        Key::Exclusive("auto-dedup"),
+        Release::new(1, 2, 0),
+        DUMPS_AND_SERVERS,
+        memory.dedup_on_dump
+    ),
+    flag!(
+        16,
+        auto_dedup,
+        Key::Exclusive("auto-dedup"),
+        Release::new(1, 2, 0),
+        RESTORE,
+        memory.spend_on_restore
+    ),
+    flag!(
+        48,
+        lazy_pages,
+        Key::Named("lazy-pages"),
+        Release::new(3, 5, 0),
+        LAZY_FOR,
+        memory.lazy_pages
+    ),
+    Row {
+        number: 61,
+        name: "pre_dump_mode",
+        since: Release::new(3, 14, 0),
+        requests: DUMPS,
+        key: Key::Named("pre-dump-mode"),
+        by: By::Setter {
+            given: |o| Given::one(o.memory.pre_dump_mode.map(PreDumpMode::key)),
+            put: |o, rpc| rpc.pre_dump_mode = o.memory.pre_dump_mode.map(|m| m.wire() as i32),
+        },
+    },
+];
+
+/// Set by the setters below.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Memory {
+    pub(super) track: bool,
+    pub(super) dedup_on_dump: bool,
+    pub(super) spend_on_restore: bool,
+    pub(super) lazy_pages: bool,
+    pub(super) pre_dump_mode: Option<PreDumpMode>,
+}
+
+/// Memory.
+///
+/// ```
+/// use stasis_criu::{Options, options::PreDumpMode};
+///
+/// let options = Options::new("/var/lib/images/2")
+///     .parent_img("../1")
+///     .track_mem(true)
+///     .dedup_on_dump(true)
+///     .pre_dump_mode(PreDumpMode::Read);
+/// ```
+impl Options {
+    /// Keeps track of what is written to from now on, `track_mem`, so that the next dump needs
+    /// only that. A pre-dump always does.
+    #[must_use]
+    pub fn track_mem(mut self, set: bool) -> Self {
+        self.memory.track = set;
+        self
+    }
+
+    /// Takes out of the parent image what this dump has itself, `auto_dedup`. The parent is then
+    /// of use only together with this image.
+    #[must_use]
+    pub fn dedup_on_dump(mut self, set: bool) -> Self {
+        self.memory.dedup_on_dump = set;
+        self
+    }
+
+    /// Takes out of the image, and out of its parents, what has been restored, `auto_dedup`. This
+    /// spends the image: it saves the space while the restore runs, and there is no second
+    /// restore.
+    #[must_use]
+    pub fn spend_image_on_restore(mut self, set: bool) -> Self {
+        self.memory.spend_on_restore = set;
+        self
+    }
+
+    /// Has memory follow when it is needed, `lazy_pages`: a dump keeps it and serves it, a restore
+    /// asks the daemon `criu lazy-pages` for it.
+    #[must_use]
+    pub fn lazy_pages(mut self, set: bool) -> Self {
+        self.memory.lazy_pages = set;
+        self
+    }
+
+    /// How a pre-dump reads memory, `pre_dump_mode`.
+    #[must_use]
+    pub fn pre_dump_mode(mut self, mode: PreDumpMode) -> Self {
+        self.memory.pre_dump_mode = Some(mode);
+        self
+    }
+}
+
+/// How a pre-dump reads memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreDumpMode {
+    /// Out of pipes that are filled while the processes are frozen: CRIU's default.
+    Splice,
+    /// By `process_vm_readv(2)` while the processes run on.
+    Read,
+}
+
+impl PreDumpMode {
+    fn wire(self) -> CriuPreDumpMode {
+        match self {
+            Self::Splice => CriuPreDumpMode::Splice,
+            Self::Read => CriuPreDumpMode::VmRead,
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Splice => "splice",
+            Self::Read => "read",
+        }
+    }
+}
+
+pub(super) fn check_for_file(options: &Options, readers: &[Request]) -> Result<(), OptionError> {
+    let memory = &options.memory;
+    if memory.dedup_on_dump && !memory.spend_on_restore && readers.contains(&Request::Restore) {
+        return Err(OptionError::Harmful {
+            option: "auto_dedup",
+            request: Request::Restore,
+            reason: "a restore that reads it spends the image; ask for that too, or set it in the \
+                     dump's request",
+        });
+    }
+    let dumps = readers.iter().find(|reader| DUMPS.contains(reader));
+    if let (true, false, Some(dump)) = (memory.spend_on_restore, memory.dedup_on_dump, dumps) {
+        return Err(OptionError::Harmful {
+            option: "auto_dedup",
+            request: *dump,
+            reason: "a dump that reads it takes pages out of the parent image; ask for that too, \
+                     or set it in the restore's request",
+        });
+    }
+    Ok(())
+}
