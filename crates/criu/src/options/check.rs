@@ -66,6 +66,7 @@ impl Options {
         }
         self.check_values(context)?;
         self.check_directories(request)?;
+        tasks::check_request(self, request)?;
         pages::check(self, context)
     }
 

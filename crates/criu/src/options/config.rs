@@ -13,7 +13,7 @@ use super::{
     Options, cgroups,
     check::Context,
     error::OptionError,
-    memory, namespaces,
+    namespaces,
     table::{Given, Key, Row},
     tasks,
 };
@@ -59,43 +59,55 @@ impl Options {
                 context.since(row.name, row.since)?;
             }
         }
-        memory::check_for_file(self, readers)?;
         cgroups::check_for_file(self)?;
         namespaces::check_for_file(self)?;
         tasks::check_for_file(self)?;
         for (row, given) in self.given() {
-            check_readers(row, readers)?;
+            check_readers(self, row, readers)?;
             write_row(&mut file, row, given)?;
         }
         Ok(file)
     }
 }
 
-fn check_readers(row: &Row, readers: &[Request]) -> Result<(), OptionError> {
-    let other = readers.iter().find(|reader| !row.requests.contains(reader));
-    let Some(other) = other else {
+/// An option is for at least one of the readers, and does no harm to the others.
+fn check_readers(options: &Options, row: &Row, readers: &[Request]) -> Result<(), OptionError> {
+    let (takers, others): (Vec<Request>, Vec<Request>) = readers
+        .iter()
+        .partition(|reader| row.requests.contains(reader));
+    let Some(&other) = others.first() else {
         return Ok(());
     };
-    if !readers.iter().any(|reader| row.requests.contains(reader)) {
+    if takers.is_empty() {
         return Err(OptionError::WrongRequest {
             option: row.name,
-            request: *other,
+            request: other,
             takes: row.requests,
         });
     }
-    if let Key::Exclusive("mntns-compat-mode") = row.key {
-        return Err(OptionError::Harmful {
+    let Key::Exclusive { harm, .. } = row.key else {
+        return Ok(());
+    };
+    // The key may have been asked for in its other meaning too.
+    let asked = |reader: &Request| {
+        let same = |(other, _): (&Row, Given)| {
+            other.number == row.number && other.requests.contains(reader)
+        };
+        options.given().any(same)
+    };
+    match others.into_iter().find(|other| !asked(other)) {
+        None => Ok(()),
+        Some(request) => Err(OptionError::Harmful {
             option: row.name,
-            request: *other,
-            reason: "CRIU refuses any request but a restore that has it",
-        });
+            request,
+            reason: harm,
+        }),
     }
-    Ok(())
 }
 
 fn write_row(file: &mut String, row: &Row, given: Given) -> Result<(), OptionError> {
     let key = match row.key {
-        Key::Named(key) | Key::Exclusive(key) => key,
+        Key::Named(key) | Key::Exclusive { key, .. } => key,
         // The pairs have keys of their own.
         Key::Several(_) => "",
         Key::None(reason) => {
@@ -109,9 +121,9 @@ fn write_row(file: &mut String, row: &Row, given: Given) -> Result<(), OptionErr
         Given::No => {}
         // The same key may be asked for in two meanings.
         Given::On => {
-            let line = format!("{key}\n");
             if !file.lines().any(|before| before == key) {
-                file.push_str(&line);
+                file.push_str(key);
+                file.push('\n');
             }
         }
         Given::Values(values) => {
@@ -167,7 +179,8 @@ fn write_value(
     if value.contains(['#', '"', '\\']) {
         return refuse("with a blank in it there can be no `#`, quote or backslash");
     }
-    // Where CRIU looks for a blank behind a value in quotes: name, blank, quote and one more.
+    // Where CRIU looks for a blank behind a value in quotes: name, blank, quote and one more. In a
+    // shorter value that is behind its end, in what `calloc(3)` has cleared.
     let offset = key.len() + 3;
     if value.bytes().skip(offset).any(|byte| byte == b' ') {
         return refuse("CRIU takes a blank that is this far into the value for its end");

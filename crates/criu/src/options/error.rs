@@ -53,13 +53,13 @@ pub enum OptionError {
         /// Why not, and what to do instead.
         reason: &'static str,
     },
-    /// It does nothing without another.
-    #[error("{option} needs {other}: {reason}")]
+    /// It, or the request, does nothing useful without an option.
+    #[error("{what} needs {option}: {reason}")]
     Incomplete {
-        /// The option.
+        /// The option that needs another, or the request.
+        what: String,
+        /// The option that is missing.
         option: &'static str,
-        /// The other one.
-        other: &'static str,
         /// Why.
         reason: &'static str,
     },

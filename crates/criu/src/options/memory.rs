@@ -2,7 +2,6 @@
 
 use super::{
     Options,
-    error::OptionError,
     table::{By, DUMPS, DUMPS_AND_SERVERS, Given, Key, RESTORE, Release, Row, flag},
 };
 use crate::{request::Request, rpc::CriuPreDumpMode};
@@ -28,7 +27,10 @@ pub(super) const ROWS: &[Row] = &[
     flag!(
         16,
         auto_dedup,
-        Key::Exclusive("auto-dedup"),
+        Key::Exclusive {
+            key: "auto-dedup",
+            harm: "it spends the image; ask for that too, or set this in the dump's request",
+        },
         Release::new(1, 2, 0),
         DUMPS_AND_SERVERS,
         memory.dedup_on_dump
@@ -36,7 +38,11 @@ pub(super) const ROWS: &[Row] = &[
     flag!(
         16,
         auto_dedup,
-        Key::Exclusive("auto-dedup"),
+        Key::Exclusive {
+            key: "auto-dedup",
+            harm: "it takes pages out of the parent image; ask for that too, or set this in the \
+                   restore's request",
+        },
         Release::new(1, 2, 0),
         RESTORE,
         memory.spend_on_restore
@@ -148,26 +154,4 @@ impl PreDumpMode {
             Self::Read => "read",
         }
     }
-}
-
-pub(super) fn check_for_file(options: &Options, readers: &[Request]) -> Result<(), OptionError> {
-    let memory = &options.memory;
-    if memory.dedup_on_dump && !memory.spend_on_restore && readers.contains(&Request::Restore) {
-        return Err(OptionError::Harmful {
-            option: "auto_dedup",
-            request: Request::Restore,
-            reason: "a restore that reads it spends the image; ask for that too, or set it in the \
-                     dump's request",
-        });
-    }
-    let dumps = readers.iter().find(|reader| DUMPS.contains(reader));
-    if let (true, false, Some(dump)) = (memory.spend_on_restore, memory.dedup_on_dump, dumps) {
-        return Err(OptionError::Harmful {
-            option: "auto_dedup",
-            request: *dump,
-            reason: "a dump that reads it takes pages out of the parent image; ask for that too, \
-                     or set it in the restore's request",
-        });
-    }
-    Ok(())
 }

@@ -38,7 +38,7 @@ pub use log::LogLevel;
 pub use memory::PreDumpMode;
 pub use namespaces::{EmptyNamespace, JoinNamespace, Joinable};
 pub use pages::{PageServer, Tls};
-pub use render::{FIRST_INHERITED, Rendered};
+pub use render::Rendered;
 pub use security::LsmProfile;
 pub use table::{By, Given, Key, Release, Row, table};
 pub use tasks::CpuCapabilities;

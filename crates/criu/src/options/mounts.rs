@@ -61,7 +61,10 @@ pub(super) const ROWS: &[Row] = &[
     flag!(
         65,
         mntns_compat_mode,
-        Key::Exclusive("mntns-compat-mode"),
+        Key::Exclusive {
+            key: "mntns-compat-mode",
+            harm: "CRIU refuses whatever is no restore",
+        },
         Release::new(3, 17, 0),
         RESTORE,
         mounts.mntns_compat_mode

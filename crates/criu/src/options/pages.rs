@@ -297,15 +297,15 @@ pub(super) fn check(options: &Options, context: Context<'_>) -> Result<(), Optio
     }
     if pages.tls.is_some() && pages.server.is_none() && dumps && !lazy {
         return Err(OptionError::Incomplete {
-            option: "tls",
-            other: "ps",
+            what: String::from("tls"),
+            option: "ps",
             reason: "without a page server there is nothing to encrypt",
         });
     }
     if pages.status.is_some() && context.request == Request::Dump && !lazy {
         return Err(OptionError::Incomplete {
-            option: "status_fd",
-            other: "lazy_pages",
+            what: String::from("status_fd"),
+            option: "lazy_pages",
             reason: "only a dump that serves pages listens",
         });
     }

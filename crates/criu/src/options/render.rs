@@ -2,7 +2,8 @@
 //!
 //! CRIU opens `images_dir_fd`, `work_dir_fd`, `status_fd` and `pidfd_store_sk` by way of the
 //! client: they are numbers of this process. `inherit_fd` and `ps.fd` are numbers of the process
-//! that `criu swrk` runs in.
+//! that `criu swrk` runs in; a child inherits them under the numbers that they have here, so that
+//! no number has to be free in it.
 
 use std::{
     io,
@@ -23,9 +24,6 @@ use crate::{
     rpc::{self, CriuOpts},
 };
 
-/// The first number that a child is free to give to a descriptor.
-pub const FIRST_INHERITED: i32 = 3;
-
 /// A request's options, and what their numbers mean.
 #[derive(Debug)]
 pub struct Rendered {
@@ -33,24 +31,21 @@ pub struct Rendered {
     pub opts: CriuOpts,
     /// The descriptors of this process that the message names: to be kept open until the reply.
     pub ours: Vec<Arc<OwnedFd>>,
-    /// The descriptors that `criu swrk` has to have, under these numbers.
-    pub inherited: Vec<(i32, Arc<OwnedFd>)>,
+    /// The descriptors that `criu swrk` has to inherit, under the numbers that they have here.
+    pub inherited: Vec<Arc<OwnedFd>>,
+    /// The images directory, unless CRIU is to open it by its name.
+    pub images: Option<Arc<OwnedFd>>,
+    /// The work directory, if there is one.
+    pub work: Option<Arc<OwnedFd>>,
 }
 
 impl Options {
     /// The options as a request's message. They are taken to have passed [`Options::check`].
     ///
-    /// `first_inherited` is the number that the first descriptor gets in the child, and the next
-    /// ones get the next numbers: [`FIRST_INHERITED`], or more if the child has others already.
-    ///
     /// # Errors
     ///
     /// A directory that cannot be opened.
-    pub fn rendered(
-        &self,
-        request: Request,
-        first_inherited: i32,
-    ) -> Result<Rendered, OptionError> {
+    pub fn rendered(&self, request: Request) -> Result<Rendered, OptionError> {
         let mut opts = CriuOpts {
             images_dir_fd: -1,
             ..CriuOpts::default()
@@ -74,12 +69,15 @@ impl Options {
             ours.push(fd);
             number
         };
-        if let Some(fd) = open("images_dir_fd", &self.images.dir)? {
-            opts.images_dir_fd = keep(fd);
+        let images = open("images_dir_fd", &self.images.dir)?;
+        if let Some(fd) = &images {
+            opts.images_dir_fd = keep(fd.clone());
         }
-        if let Some(work) = &self.images.work {
-            opts.work_dir_fd = open("work_dir_fd", work)?.map(&mut keep);
-        }
+        let work = match &self.images.work {
+            Some(work) => open("work_dir_fd", work)?,
+            None => None,
+        };
+        opts.work_dir_fd = work.clone().map(&mut keep);
         let status = self.pages.status.as_ref().map(Descriptor::shared);
         opts.status_fd = status.map(&mut keep);
         let store = self.tasks.pidfd_store.as_ref().map(Descriptor::shared);
@@ -87,10 +85,8 @@ impl Options {
 
         let mut inherited = Vec::new();
         let mut pass_on = |fd: &Descriptor| {
-            let before = i32::try_from(inherited.len()).unwrap_or(i32::MAX);
-            let number = first_inherited.saturating_add(before);
-            inherited.push((number, fd.shared()));
-            number
+            inherited.push(fd.shared());
+            fd.number()
         };
         for file in &self.files.inherited {
             opts.inherit_fd.push(rpc::InheritFd {
@@ -104,6 +100,8 @@ impl Options {
             opts,
             ours,
             inherited,
+            images,
+            work,
         })
     }
 }

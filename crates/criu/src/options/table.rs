@@ -89,9 +89,13 @@ pub struct Row {
 pub enum Key {
     /// By this key.
     Named(&'static str),
-    /// By this key, but a request that the option is not for fails, or does harm, where it reads
-    /// the key.
-    Exclusive(&'static str),
+    /// By this key, which does harm to a request that the option is not for.
+    Exclusive {
+        /// The key.
+        key: &'static str,
+        /// What it does to such a request.
+        harm: &'static str,
+    },
     /// By several keys.
     Several(&'static [&'static str]),
     /// Not at all, for this reason.

@@ -163,7 +163,7 @@ pub(super) struct Tasks {
 ///     .cpu_cap(CpuCapabilities::FPU | CpuCapabilities::INS);
 /// ```
 impl Options {
-    /// The root of the tree to dump, `pid`. Without it CRIU dumps the process that asks.
+    /// The root of the tree to dump, `pid`.
     #[must_use]
     pub fn pid(mut self, pid: u32) -> Self {
         self.tasks.pid = Some(pid);
@@ -302,6 +302,18 @@ pub(super) fn check(options: &Options) -> Result<(), OptionError> {
     if tasks.exec_cmd.first().is_some_and(String::is_empty) {
         let reason = "it begins with the program to run";
         return Err(OptionError::value("exec_cmd", "", reason));
+    }
+    Ok(())
+}
+
+/// CRIU takes a dump of nobody for one of whoever asks, and kills that in the end.
+pub(super) fn check_request(options: &Options, request: Request) -> Result<(), OptionError> {
+    if DUMPS.contains(&request) && options.tasks.pid.is_none() {
+        return Err(OptionError::Incomplete {
+            what: request.to_string(),
+            option: "pid",
+            reason: "without it CRIU dumps the process that asks; give its own PID to do so",
+        });
     }
     Ok(())
 }
