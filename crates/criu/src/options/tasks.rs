@@ -71,7 +71,10 @@ pub(super) const ROWS: &[Row] = &[
     flag!(
         26,
         rst_sibling,
-        Key::Named("restore-sibling"),
+        Key::Exclusive {
+            key: "restore-sibling",
+            harm: "CRIU refuses whatever is no restore",
+        },
         Release::new(1, 3, 1),
         RESTORE,
         tasks.rst_sibling

@@ -436,6 +436,7 @@ fn a_file_that_several_requests_read_harms_none_of_them() {
         o().dedup_on_dump(true),
         o().spend_image_on_restore(true),
         o().mntns_compat_mode(true),
+        o().rst_sibling(true),
     ] {
         let error = options.to_config(&both, None).unwrap_err();
         assert!(matches!(error, OptionError::Harmful { .. }), "{error}");
