@@ -4,7 +4,7 @@
 # a lock, and renamed when it is whole.
 
 newest_containerd=${containerd_version#v}
-part_names=(forky trixie runsc runsc-2024 "containerd-$newest_containerd" image)
+part_names=(forky trixie runsc runsc-2024 "containerd-$newest_containerd" image vm-forky vm-trixie)
 
 # part_key NAME: the directory's name. Other than `part_names`, "go" is the userland
 # in which Go modules are compiled.
@@ -14,6 +14,7 @@ part_key() {
   runsc) echo "runsc-$runsc_version" ;;
   runsc-2024) echo "runsc-$runsc_2024_version" ;;
   "containerd-$newest_containerd") echo "containerd-$containerd_version" ;;
+  vm-forky | vm-trixie) echo "$1-$({ packages_of "$1" && cat "$lab/disk.sh"; } | digest "$lab_mirror")" ;;
   image) echo "image-$(digest "$image_ref $(part_key forky)" <"$lab/image.sh")" ;;
   *) die "no such part: $1 (there are ${part_names[*]})" ;;
   esac
@@ -29,6 +30,7 @@ part_size() {
   case $1 in
   forky | trixie) echo 900 ;;
   go) echo 1000 ;;
+  vm-*) echo 1300 ;;
   runsc | containerd-*) echo 2500 ;;
   *) echo 100 ;;
   esac
@@ -41,7 +43,10 @@ make_part() {
   path=$cache/parts/$key
   [[ ! -d $path ]] || return 0
   need_root
-  case $name in forky | trixie | go) need_commands mmdebstrap ;; esac
+  case $name in
+  forky | trixie | go) need_commands mmdebstrap ;;
+  vm-*) need_commands mmdebstrap mke2fs ;;
+  esac
   need_disk "$cache" "$(part_size "$name")" "building $name"
   mkdir -p "$cache"/{parts,locks,logs}
   local lock
@@ -58,7 +63,7 @@ make_part() {
     log=$cache/logs/$key.log
     started=$SECONDS
     case $name in
-    forky | trixie | go) ;;
+    forky | trixie | go | vm-*) ;;
     runsc-2024) make_part trixie ;;
     image) make_part forky ;;
     *) make_part go ;;
@@ -94,6 +99,7 @@ build_part() {
   containerd-*)
     build_go "$2" "$containerd_version" "${containerd_programs[@]/#/$containerd_module/}"
     ;;
+  vm-*) build_disk "$1" "$2" ;;
   image) build_image "$(part_path forky)/usr/bin/busybox" "$2" ;;
   esac
 }
@@ -103,11 +109,12 @@ packages_of() {
   forky) printf '%s\n' "${userland_packages[@]}" ;;
   trixie) printf '%s\n' "${userland_packages[@]}" "${trixie_packages[@]}" ;;
   go) printf '%s\n' "${go_packages[@]}" ;;
+  vm-*) packages_of "${1#vm-}" && printf '%s\n' "${vm_packages[@]}" ;;
   esac
 }
 
 build_userland() {
-  local suite=$1 packages
+  local suite=${1#vm-} packages
   [[ $suite != go ]] || suite=forky
   packages=$(packages_of "$1" | paste -sd ,)
   # Its own namespaces: a killed build takes its processes and mounts with it.

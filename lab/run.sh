@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2154 # set in lab/lab and lab/versions
 # One lab from start to end: its scratch directory and cgroups, the processes that
-# hold it (runner, guard, the chain that leads to process 1), and its removal.
+# hold it (runner, guard, the chain that leads to process 1), and its removal. A
+# virtual machine (vm.sh) is held and removed in the same way by another chain.
 #
 #   lab/lab run ── setpriv ▸ unshare (mount, cgroup) ▸ enter outer ▸ unshare (pid, ipc, uts) ── enter inner ▸ tini ── command.sh ── COMMAND
 #        └ flock (the guard): asleep on the run's lock until the runner has gone
@@ -29,6 +30,8 @@ begin_run() {
 # end_run RUN: needs the run's lock. May be done again where it was broken off.
 end_run() {
   [[ -d $1 ]] || return 0
+  # Held by the processes of a virtual machine, which are being killed.
+  [[ ! -e $1/alive ]] || flock --wait 10 "$1/alive" true || true
   remove_cgroups "$1/cgroups" || say "processes of the lab ${1##*/} would not die; see $1/cgroups"
   # The lock goes last: a directory without one belongs to nobody.
   find "$1" -xdev -mindepth 1 ! -path "$1/lock" ! -path "$1/cgroups" -delete &&
@@ -77,7 +80,11 @@ close_descriptors() {
 }
 
 # run_lab: the lab that the options ask for. Ends the process.
-run_lab() {
+run_lab() { supervise "the lab" start_lab; }
+
+# supervise WHAT START: makes a run, in which START starts WHAT and sets chain, and
+# waits for its end, the deadline or a signal. Ends the process.
+supervise() {
   local first='' status=0
   chain='' timer='' guard='' run='' signal=''
   # They only note the signal: in a trap that breaks into a `wait`, bash 5.2 can
@@ -88,20 +95,24 @@ run_lab() {
   trap finish_run EXIT
   begin_run
   start_guard
-  # What `enter` needs to know, as assignments.
-  declare -p lab repository run userland binds links environment directory \
-    interactive private_network argv >"$run/plan"
-  make_cgroups "stasis-lab-${run##*/}" "$run/cgroups"
-  start_chain
+  "$2"
   start_timer
   if [[ -z $signal ]]; then
     wait -n -p first "$chain" "$timer" || status=$?
   fi
   if [[ -z $signal && $first == "$timer" ]]; then
-    say "deadline of $deadline s passed: the lab was killed"
+    say "deadline of $deadline s passed: $1 was killed"
     exit 124
   fi
   exit "$status"
+}
+
+start_lab() {
+  # What `enter` needs to know, as assignments.
+  declare -p lab repository run userland binds links environment directory \
+    interactive private_network argv >"$run/plan"
+  make_cgroups "stasis-lab-${run##*/}" "$run/cgroups"
+  start_chain
 }
 
 start_chain() {

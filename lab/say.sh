@@ -14,10 +14,13 @@ need_root() {
 }
 
 # Command and the Debian package that has it, for all that the lab uses of a host.
+# Those of vm_commands are for the virtual machine alone.
+vm_commands=(mke2fs qemu-system-x86_64)
 host_commands=(
   mmdebstrap:mmdebstrap
   unshare:util-linux setpriv:util-linux flock:util-linux setsid:util-linux
   mount:mount umount:mount
+  mke2fs:e2fsprogs qemu-system-x86_64:qemu-system-x86
   env:coreutils sha256sum:coreutils tar:tar gzip:gzip find:findutils awk:mawk
 )
 debian_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -37,7 +40,18 @@ need_commands() {
   local packages
   packages=$(missing_packages "$@" | tr '\n' ' ')
   [[ -z $packages ]] ||
-    die "missing on this host: ${packages% } (apt-get install ${packages% }, or lab/lab install)"
+    die "missing on this host: ${packages% } (apt-get install ${packages% }, or lab/lab install$(for_vm "$@"))"
+}
+
+# for_vm COMMAND...: the argument of `lab/lab install` that brings them.
+for_vm() {
+  local command
+  for command; do
+    if [[ " ${vm_commands[*]} " == *" $command "* ]]; then
+      echo ' vm'
+      return
+    fi
+  done
 }
 
 # need_disk DIRECTORY MEGABYTES WHAT-FOR
@@ -54,9 +68,14 @@ nearest_existing() {
   echo "$directory"
 }
 
+# install_host_packages [vm]
 install_host_packages() {
-  local packages
-  packages=$(missing_packages "${host_commands[@]%%:*}")
+  local packages command commands=()
+  [[ ${1:-vm} == vm ]] || usage
+  for command in "${host_commands[@]%%:*}"; do
+    [[ -z ${1:-} && " ${vm_commands[*]} " == *" $command "* ]] || commands+=("$command")
+  done
+  packages=$(missing_packages "${commands[@]}")
   [[ -e $debian_keyring ]] || packages+=" debian-archive-keyring"
   [[ -n ${packages//[[:space:]]/} ]] || return 0
   need_root
