@@ -1,0 +1,195 @@
+//! Why CRIU failed.
+//!
+//! A reply says little: most failures have no error number, and its message is the first error of
+//! the log, which is seldom the cause. So the cause comes out of the log, which is best written at
+//! level 4, since some causes are no errors to CRIU; out of stderr if CRIU failed before its log
+//! was open; and out of the reply at last.
+//!
+//! `causes.rs` has the known causes, `log.rs` the way through a log, `errno.rs` the numbers.
+
+mod causes;
+mod errno;
+mod log;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt, fs,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd},
+        unix::process::ExitStatusExt as _,
+    },
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
+
+use crate::{
+    files::{self, Directory},
+    request::Request,
+};
+
+pub use causes::KnownCause;
+pub use errno::CrErrno;
+
+/// A log of level 4 of thousands of processes is not nearly as long; only a restore that goes
+/// round in circles writes more. Of a longer one the end is read.
+const MAX_LOG: u64 = 16 << 20;
+/// A line of a program that CRIU ran can be anything.
+const MAX_CAUSE: usize = 1024;
+
+/// What there is to tell why a request failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// What was asked for.
+    pub request: Request,
+    /// The reply's error number.
+    pub cr_errno: Option<i32>,
+    /// The reply's message.
+    pub cr_errmsg: Option<&'a str>,
+    /// What CRIU wrote to stderr.
+    pub stderr: &'a [u8],
+    /// The log of this request, if it had one.
+    pub log: Option<Log<'a>>,
+    /// How CRIU ended, if it did.
+    pub exit: Option<ExitStatus>,
+}
+
+/// Where a log is.
+#[derive(Debug, Clone, Copy)]
+pub enum Log<'a> {
+    /// At a path.
+    Path(&'a Path),
+    /// In an open directory, under a name.
+    In(BorrowedFd<'a>, &'a str),
+}
+
+/// Why a request failed, as far as can be told.
+///
+/// As text it is one sentence: what it means, the way out, what CRIU said itself, and where its
+/// log is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// What failed.
+    pub request: Request,
+    /// What CRIU says of it.
+    pub cause: Option<String>,
+    /// What that is known to mean.
+    pub known: Option<KnownCause>,
+    /// The reply's error number.
+    pub errno: Option<CrErrno>,
+    /// The log, if there is one.
+    pub log: Option<PathBuf>,
+    /// How CRIU ended, if it did and not by itself with 0.
+    pub exit: Option<ExitStatus>,
+}
+
+/// Tells why a request failed.
+///
+/// Reads the log, and so may block for a moment.
+#[must_use]
+pub fn diagnose(evidence: &Evidence<'_>) -> Diagnosis {
+    let request = evidence.request;
+    let log = evidence.log.and_then(Log::read);
+    let stderr = String::from_utf8_lossy(evidence.stderr);
+    let found = log
+        .as_ref()
+        .and_then(|(_, text)| log::cause(text, request))
+        .or_else(|| log::cause(&stderr, request))
+        .or_else(|| last_words(&stderr, request))
+        .or_else(|| from_reply(evidence.cr_errmsg?, request));
+    let (cause, known) = found.map_or((None, None), |found| (Some(found.text), found.known));
+    Diagnosis {
+        request,
+        cause: cause.map(shortened),
+        known,
+        errno: evidence.cr_errno.and_then(CrErrno::new),
+        log: log.map(|(path, _)| path),
+        exit: evidence.exit.filter(|exit| !exit.success()),
+    }
+}
+
+impl Log<'_> {
+    /// Where it is and what is at its end. `None` if there is none that can be read.
+    fn read(self) -> Option<(PathBuf, String)> {
+        let (directory, name, path) = match self {
+            Self::Path(path) => {
+                let parent = path.parent().filter(|parent| *parent != Path::new(""));
+                let directory = Directory::Path(parent.unwrap_or_else(|| Path::new(".")));
+                (directory, Path::new(path.file_name()?), path.to_owned())
+            }
+            Self::In(directory, name) => {
+                let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+                let at = fs::read_link(link).unwrap_or_default();
+                (
+                    Directory::Descriptor(directory),
+                    Path::new(name),
+                    at.join(name),
+                )
+            }
+        };
+        let bytes = files::tail(directory.open(name).ok()?, MAX_LOG).ok()?;
+        Some((path, String::from_utf8_lossy(&bytes).into_owned()))
+    }
+}
+
+/// The last line on stderr that says anything: CRIU's own has the place of an error before it, but
+/// the loader's and getopt's have not.
+fn last_words(stderr: &str, request: Request) -> Option<log::Finding> {
+    let text = stderr.lines().map(log::statement).rfind(|text| {
+        !text.is_empty() && !text.starts_with("CRIU run id") && !log::is_noise(text)
+    })?;
+    Some(log::Finding {
+        text: text.to_owned(),
+        known: KnownCause::told_by(text, request),
+    })
+}
+
+fn from_reply(message: &str, request: Request) -> Option<log::Finding> {
+    let text = log::statement(message.trim());
+    let tells = !text.is_empty() && !log::is_noise(text);
+    tells.then(|| log::Finding {
+        text: text.to_owned(),
+        known: KnownCause::told_by(text, request),
+    })
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_CAUSE {
+        text.truncate(text.floor_char_boundary(MAX_CAUSE));
+        text.push('…');
+    }
+    text
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let errno = self.errno.map(|errno| (errno, errno.meaning(self.request)));
+        match (self.known, &self.cause, errno) {
+            (Some(known), cause, _) => {
+                write!(f, "{}: {}", known.meaning(), known.remedy())?;
+                if let Some(cause) = cause {
+                    write!(f, " (CRIU says: {cause})")?;
+                }
+            }
+            (None, Some(cause), _) => write!(f, "{cause}")?,
+            (None, None, Some((_, Some(meaning)))) => f.write_str(meaning)?,
+            (None, None, _) => f.write_str("CRIU gave no reason")?,
+        }
+        if let Some((errno, _)) = errno {
+            write!(f, ", {errno}")?;
+        }
+        match self.exit.map(|exit| (exit.signal(), exit.code())) {
+            Some((Some(signal), _)) => write!(f, ", CRIU was killed by signal {signal}")?,
+            // It exits with 1 at every failure that it tells the cause of.
+            Some((None, Some(code))) if self.cause.is_none() => {
+                write!(f, ", CRIU exited with {code}")?;
+            }
+            Some(_) | None => {}
+        }
+        match &self.log {
+            Some(log) => write!(f, ", its log is {}", log.display()),
+            None => Ok(()),
+        }
+    }
+}
