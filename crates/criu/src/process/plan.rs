@@ -1,0 +1,269 @@
+//! All adapters at once: what CRIU has to be told to dump a tree, and to bring it back.
+
+use std::{collections::HashMap, os::fd::OwnedFd, path::Path};
+
+use super::{
+    Attached, Choices, Managed, ProcessError, ProcessState, RestoreStdio, Tree,
+    adapters::{
+        Inheritance, Sockets, Terminals, external_files, external_mounts, has_external_mounts,
+        refuse_io_uring, write_pid_file,
+    },
+};
+use crate::{Options, Request, options::External};
+
+/// What CRIU has to be told to dump a tree.
+///
+/// ```
+/// use stasis_criu::{Options, process::{DumpPlan, Run}};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let process = Run::new("sleep").arg("9").start()?;
+/// let plan = DumpPlan::detect(process.pid())?;
+/// assert_eq!(plan.apply(Options::new("/images")), Options::new("/images").pid(process.pid()));
+/// # process.kill()?; process.exited().await?;
+/// # Ok::<(), stasis_criu::process::ProcessError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug, Clone)]
+pub struct DumpPlan {
+    terminals: Terminals,
+    sockets: Sockets,
+    files: Vec<External>,
+    mounts: bool,
+    state: ProcessState,
+}
+
+impl DumpPlan {
+    /// Looks at the tree under `pid`.
+    ///
+    /// # Errors
+    /// If it is gone, or CRIU cannot dump it: it uses io_uring, or has terminals of too many
+    /// sessions.
+    pub fn detect(pid: u32) -> Result<Self, ProcessError> {
+        let tree = Tree::read(pid)?;
+        refuse_io_uring(&tree)?;
+        let mut plan = Self {
+            terminals: Terminals::detect(&tree)?,
+            sockets: Sockets::detect(&tree),
+            files: external_files(&tree),
+            mounts: has_external_mounts(&tree)?,
+            state: ProcessState::fill(&tree)?,
+        };
+        plan.state.choices = Some(plan.choices());
+        Ok(plan)
+    }
+
+    /// The state of the tree, to be saved beside the images.
+    #[must_use]
+    pub fn state(&self) -> &ProcessState {
+        &self.state
+    }
+
+    /// What was found of its terminals.
+    #[must_use]
+    pub fn terminals(&self) -> &Terminals {
+        &self.terminals
+    }
+
+    /// What was found of its sockets.
+    #[must_use]
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
+    /// Sets the process, and what its tree needs. What the tree does not need is left as it is.
+    #[must_use]
+    pub fn apply(&self, options: Options) -> Options {
+        let options = options.pid(self.state.pid);
+        let options = self.sockets.apply(self.terminals.apply(options));
+        let options = self.files.iter().cloned().fold(options, Options::external);
+        if self.mounts {
+            external_mounts(options, Request::Dump)
+        } else {
+            options
+        }
+    }
+
+    /// Looks again, and gives what is external and was not known to be: the answer to the hook
+    /// `query-ext-files`, which comes when the tree is frozen, so that nothing can be opened
+    /// behind it. The [state](Self::state) is that of the frozen tree afterwards, and is to be
+    /// saved then.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{HookResult, Notify, process::DumpPlan};
+    ///
+    /// struct Hooks { plan: DumpPlan, images: std::path::PathBuf }
+    ///
+    /// #[async_trait::async_trait]
+    /// impl Notify for Hooks {
+    ///     async fn query_external_files(&mut self) -> HookResult<Vec<String>> {
+    ///         let external = self.plan.externals()?;
+    ///         self.plan.state().save(&self.images)?;
+    ///         Ok(external)
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// If the tree is gone, or has come to use io_uring.
+    pub fn externals(&mut self) -> Result<Vec<String>, ProcessError> {
+        let tree = Tree::read(self.state.pid)?;
+        refuse_io_uring(&tree)?;
+        let mut state = ProcessState::fill(&tree)?;
+        // Frozen processes look stopped: what they did before is what is to be known of them.
+        let did = self.state.processes().map(|process| {
+            let name = (process.pid, process.start_time);
+            (name, process.status.clone())
+        });
+        restore_status(&mut state, &did.collect());
+        let known = self.choices().external;
+        let known = |external: &External| known.contains(&external.to_string());
+        let (mut files, mut sockets) = (external_files(&tree), Sockets::detect(&tree));
+        let mut news: Vec<String> = files
+            .iter()
+            .chain(&sockets.externals())
+            .filter(|external| !known(external))
+            .map(ToString::to_string)
+            .collect();
+        news.dedup();
+        // What was named stays named, though it be closed by now: CRIU does not mind.
+        files.append(&mut self.files);
+        files.sort_by_key(ToString::to_string);
+        files.dedup();
+        sockets.halves.append(&mut self.sockets.halves);
+        self.files = files;
+        self.sockets.halves = sockets.halves;
+        self.state = state;
+        self.state.choices = Some(self.choices());
+        Ok(news)
+    }
+
+    fn choices(&self) -> Choices {
+        let halves = self.sockets.externals();
+        let external = self
+            .files
+            .iter()
+            .chain(&self.terminals.external)
+            .chain(&halves);
+        Choices {
+            shell_job: self.terminals.shell_job,
+            orphan_pts_master: self.terminals.orphan_pts_master,
+            tcp_established: self.sockets.tcp_established,
+            ext_unix_sk: self.sockets.ext_unix_sk,
+            external_mounts: self.mounts,
+            external: external.map(ToString::to_string).collect(),
+        }
+    }
+}
+
+fn restore_status(state: &mut ProcessState, did: &HashMap<(u32, u64), String>) {
+    if let Some(status) = did.get(&(state.pid, state.start_time)) {
+        state.status.clone_from(status);
+    }
+    for child in &mut state.children {
+        restore_status(child, did);
+    }
+}
+
+/// What CRIU has to be told to bring a tree back, and what we hold of it.
+///
+/// ```no_run
+/// use stasis_criu::{Options, process::{ProcessState, RestorePlan, RestoreStdio}};
+/// # fn restore(options: Options) -> u32 { 0 }
+///
+/// let images = std::path::Path::new("/var/lib/images/1");
+/// let plan = RestorePlan::new(&ProcessState::reload(images)?, RestoreStdio::Attach)?;
+/// assert!(plan.missing().is_empty());
+/// let pid = restore(plan.apply(Options::new(images)));
+/// let mut process = plan.take_over(pid)?;
+/// let our_ends = process.take_attached();
+/// # Ok::<(), stasis_criu::process::ProcessError>(())
+/// ```
+#[derive(Debug)]
+pub struct RestorePlan {
+    terminals: Terminals,
+    sockets: Sockets,
+    mounts: bool,
+    inheritance: Inheritance,
+    attached: Option<Attached>,
+}
+
+impl RestorePlan {
+    /// What the tree of a state needs. A state of Cedana's does not say what the dump was told;
+    /// then it is what Cedana would have told it.
+    ///
+    /// # Errors
+    /// As [`Inheritance::new`].
+    pub fn new(state: &ProcessState, stdio: RestoreStdio) -> Result<Self, ProcessError> {
+        let choices = match &state.choices {
+            Some(choices) => choices.clone(),
+            None => Choices::of_cedana(state),
+        };
+        let mut inheritance = Inheritance::new(state, stdio)?;
+        Ok(Self {
+            terminals: Terminals::from_choices(&choices),
+            sockets: Sockets::from_choices(&choices),
+            mounts: choices.external_mounts,
+            attached: inheritance.take_attached(),
+            inheritance,
+        })
+    }
+
+    /// External files that are not there any more, without which CRIU will fail.
+    #[must_use]
+    pub fn missing(&self) -> &[std::path::PathBuf] {
+        self.inheritance.missing()
+    }
+
+    /// Must CRIU's standard input be a terminal, to which the tree comes back?
+    #[must_use]
+    pub fn needs_terminal(&self) -> bool {
+        self.terminals.shell_job
+    }
+
+    /// Will the hook `orphan-pts-master` bring the master of a terminal? It is
+    /// [ours](Self::attach_terminal) to take.
+    #[must_use]
+    pub fn awaits_terminal(&self) -> bool {
+        self.terminals.orphan_pts_master
+    }
+
+    /// Takes what the hook `orphan-pts-master` brought.
+    pub fn attach_terminal(&mut self, master: OwnedFd) {
+        self.attached = Some(Attached::Terminal(master));
+    }
+
+    /// Sets what the tree needs, and that its root becomes our child. What it does not need is left
+    /// as it is.
+    #[must_use]
+    pub fn apply(&self, options: Options) -> Options {
+        let options = options.rst_sibling(true);
+        let options = self.sockets.apply(self.terminals.apply(options));
+        let options = self.inheritance.apply(options);
+        if self.mounts {
+            external_mounts(options, Request::Restore)
+        } else {
+            options
+        }
+    }
+
+    /// Takes over the restored root, with our ends of its streams. Our copies of what it inherited
+    /// are closed, so that the end of a stream is seen at our end.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn take_over(self, pid: u32) -> Result<Managed, ProcessError> {
+        Ok(Managed::take_over(pid)?.attach(self.attached))
+    }
+
+    /// As [`RestorePlan::take_over`], and writes the number to a file. The process goes on if that
+    /// fails; it is restored, and nobody asked for its end.
+    ///
+    /// # Errors
+    /// If it is gone, or the file cannot be written.
+    pub fn take_over_with_pid_file(self, pid: u32, file: &Path) -> Result<Managed, ProcessError> {
+        let process = self.take_over(pid)?;
+        write_pid_file(file, pid)?;
+        Ok(process)
+    }
+}

@@ -1,0 +1,391 @@
+//! What `/proc/PID` says of one process.
+//!
+//! A process is held by the directory `/proc/PID`, opened once: the kernel ties the directory to
+//! the process, not to its number, so that everything read through it is of this process, or fails
+//! with ESRCH when it is gone, though its number be another's by then. Nothing is read without a
+//! bound, and what grows with the machine (sockets, mappings) line by line.
+//!
+//! Formats: proc_pid_stat(5), proc_pid_status(5), proc_pid_fd(5), proc_pid_fdinfo(5),
+//! proc_pid_mountinfo(5), proc_pid_net(5) and the kernel's Documentation/filesystems/proc.rst;
+//! recorded on Linux 6.18. Which processes belong together is the matter of [`super::tree`].
+
+mod fd;
+mod lines;
+mod mounts;
+mod net;
+mod stat;
+mod status;
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, BufReader},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, readlinkat, statat},
+    io::Errno,
+};
+
+pub use fd::{FileKind, OpenFile};
+pub(crate) use lines::each_line;
+pub use mounts::Mount;
+pub use net::{Family, InternetSocket, SocketType, TcpState, UnixSocket};
+pub(crate) use stat::Stat;
+pub use status::Ids;
+
+use super::ProcessError;
+use crate::files::head;
+
+/// The most that is read of a file of a few lines.
+const SMALL: u64 = 64 << 10;
+
+/// The most that is kept of a command line; the rest is cut.
+const COMMAND_LINE: u64 = 128 << 10;
+
+/// The most mounts of one namespace: the kernel's own default limit, fs.mount-max.
+const MOUNTS: usize = 100_000;
+
+/// The most descriptors of one process: the kernel's own limit, fs.nr_open.
+const DESCRIPTORS: usize = 1 << 20;
+
+/// One process, by its directory in `/proc`.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pid: u32,
+    directory: OwnedFd,
+}
+
+impl Entry {
+    /// Takes hold of the process that has the number `pid` now.
+    pub(crate) fn open(pid: u32) -> Result<Self, ProcessError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(CWD, format!("/proc/{pid}"), flags, Mode::empty())
+            .map_err(|errno| failure(pid, "its directory in /proc", errno.into()))?;
+        Ok(Self { pid, directory })
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// State, ancestry, session, terminal, start.
+    pub(crate) fn stat(&self) -> Result<Stat, ProcessError> {
+        let text = self.read("stat", SMALL)?;
+        Stat::parse(&text).ok_or_else(|| self.strange("stat"))
+    }
+
+    /// Whom it runs as.
+    pub(crate) fn ids(&self) -> Result<Ids, ProcessError> {
+        // A process may be in 65,536 groups of ten digits.
+        let text = self.read("status", 1 << 20)?;
+        Ids::parse(&text).ok_or_else(|| self.strange("status"))
+    }
+
+    /// Its command line, the words separated by spaces.
+    pub(crate) fn command_line(&self) -> Result<String, ProcessError> {
+        let mut text = self.read("cmdline", COMMAND_LINE)?;
+        text.truncate(usize::try_from(COMMAND_LINE).unwrap_or(usize::MAX));
+        while text.last() == Some(&0) {
+            text.pop();
+        }
+        for byte in &mut text {
+            if *byte == 0 {
+                *byte = b' ';
+            }
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Where it works.
+    pub(crate) fn working_directory(&self) -> Result<PathBuf, ProcessError> {
+        self.link("cwd")
+    }
+
+    /// The inode of its namespace of a kind: "mnt", "net", "pid" ...
+    pub(crate) fn namespace(&self, kind: &str) -> Result<u64, ProcessError> {
+        let name = format!("ns/{kind}");
+        let stat = statat(&self.directory, &name, AtFlags::empty())
+            .map_err(|errno| failure(self.pid, &name, errno.into()))?;
+        Ok(stat.st_ino)
+    }
+
+    /// A descriptor of its namespace of a kind, to be entered.
+    pub(crate) fn open_namespace(&self, kind: &str) -> Result<OwnedFd, ProcessError> {
+        let name = format!("ns/{kind}");
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        openat(&self.directory, &name, flags, Mode::empty())
+            .map_err(|errno| failure(self.pid, &name, errno.into()))
+    }
+
+    /// What it has open, by descriptor. What is closed meanwhile is left out.
+    pub(crate) fn open_files(&self) -> Result<Vec<OpenFile>, ProcessError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |name: &str| {
+            openat(&self.directory, name, flags, Mode::empty())
+                .map_err(|errno| failure(self.pid, name, errno.into()))
+        };
+        let (links, infos) = (open("fd")?, open("fdinfo")?);
+        let mut files = Vec::new();
+        for number in numbers(&links).map_err(|source| failure(self.pid, "fd", source))? {
+            if files.len() == DESCRIPTORS {
+                return Err(self.too_long("fd"));
+            }
+            match fd::read(links.as_fd(), infos.as_fd(), number) {
+                Ok(file) => files.push(file),
+                Err(source) if is_gone(&source) => {}
+                Err(source) => return Err(failure(self.pid, &format!("fd/{number}"), source)),
+            }
+        }
+        files.sort_by_key(|file: &OpenFile| file.fd);
+        Ok(files)
+    }
+
+    /// The mounts of its mount namespace that it can see.
+    pub(crate) fn mounts(&self) -> Result<Vec<Mount>, ProcessError> {
+        let mut mounts = Vec::new();
+        self.lines("mountinfo", |line| {
+            if mounts.len() == MOUNTS {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            mounts.push(Mount::parse(line).ok_or(io::ErrorKind::InvalidData)?);
+            Ok(())
+        })?;
+        Ok(mounts)
+    }
+
+    /// The sockets of TCP and UDP in its network namespace that `wanted` picks by inode.
+    pub(crate) fn internet_sockets(
+        &self,
+        wanted: &dyn Fn(u64) -> bool,
+    ) -> Result<Vec<InternetSocket>, ProcessError> {
+        let mut sockets = Vec::new();
+        for (name, family, kind) in net::TABLES {
+            let read = self.lines(&format!("net/{name}"), |line| {
+                sockets.extend(
+                    InternetSocket::parse(line, family, kind).filter(|socket| wanted(socket.inode)),
+                );
+                Ok(())
+            });
+            match read {
+                // A kernel without IPv6 has no such table.
+                Err(ProcessError::Gone { .. }) if self.is_alive() => {}
+                read => read?,
+            }
+        }
+        Ok(sockets)
+    }
+
+    /// The Unix sockets in its network namespace that `wanted` picks by inode.
+    pub(crate) fn unix_sockets(
+        &self,
+        wanted: &dyn Fn(u64) -> bool,
+    ) -> Result<Vec<UnixSocket>, ProcessError> {
+        let mut sockets = Vec::new();
+        self.lines("net/unix", |line| {
+            sockets.extend(UnixSocket::parse(line).filter(|socket| wanted(socket.inode)));
+            Ok(())
+        })?;
+        Ok(sockets)
+    }
+
+    /// Does any of its mappings come from a file that is called so?
+    pub(crate) fn maps(&self, name: &str) -> Result<bool, ProcessError> {
+        let mut found = false;
+        self.lines("maps", |line| {
+            found |= line.ends_with(name.as_bytes());
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Is it still there, be it as a zombie?
+    fn is_alive(&self) -> bool {
+        statat(&self.directory, "stat", AtFlags::empty()).is_ok()
+            && self.read("stat", SMALL).is_ok()
+    }
+
+    fn file(&self, name: &str) -> Result<File, ProcessError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        openat(&self.directory, name, flags, Mode::empty())
+            .map(File::from)
+            .map_err(|errno| failure(self.pid, name, errno.into()))
+    }
+
+    fn read(&self, name: &str, most: u64) -> Result<Vec<u8>, ProcessError> {
+        head(self.file(name)?, most).map_err(|source| failure(self.pid, name, source))
+    }
+
+    fn lines(
+        &self,
+        name: &str,
+        each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), ProcessError> {
+        each_line(BufReader::new(self.file(name)?), each)
+            .map_err(|source| failure(self.pid, name, source))
+    }
+
+    fn link(&self, name: &str) -> Result<PathBuf, ProcessError> {
+        link(self.directory.as_fd(), name).map_err(|source| failure(self.pid, name, source))
+    }
+
+    fn strange(&self, what: &str) -> ProcessError {
+        failure(self.pid, what, io::ErrorKind::InvalidData.into())
+    }
+
+    fn too_long(&self, what: &str) -> ProcessError {
+        failure(self.pid, what, io::ErrorKind::FileTooLarge.into())
+    }
+}
+
+/// Every process of this `/proc`, by number.
+pub(crate) fn all() -> Result<Vec<u32>, ProcessError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, "/proc", flags, Mode::empty())
+        .map_err(io::Error::from)
+        .and_then(|directory| numbers(&directory))
+        .map_err(|source| ProcessError::Kernel {
+            what: "the list of processes",
+            source,
+        })
+}
+
+/// When the machine started, in milliseconds since 1970, as the kernel tells it: in whole seconds.
+pub(crate) fn boot_time() -> Result<u64, ProcessError> {
+    let mut seconds = None;
+    let file = File::open("/proc/stat");
+    file.and_then(|file| {
+        each_line(BufReader::new(file), |line| {
+            if let Some(value) = line.strip_prefix(b"btime ") {
+                seconds = text::<u64>(value);
+            }
+            Ok(())
+        })
+    })
+    .and_then(|()| seconds.ok_or_else(|| io::ErrorKind::InvalidData.into()))
+    .map(|seconds| seconds.saturating_mul(1000))
+    .map_err(|source| ProcessError::Kernel {
+        what: "the time when the machine started",
+        source,
+    })
+}
+
+/// The entries of a directory that are numbers.
+fn numbers(directory: &OwnedFd) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        numbers.extend(text::<u32>(entry?.file_name().to_bytes()));
+    }
+    Ok(numbers)
+}
+
+/// Where a link leads, in at most a page.
+fn link(directory: std::os::fd::BorrowedFd<'_>, name: &str) -> io::Result<PathBuf> {
+    let target = readlinkat(directory, name, Vec::new())?;
+    Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+}
+
+/// A number or another word in ASCII.
+fn text<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
+    std::str::from_utf8(bytes).ok()?.trim().parse().ok()
+}
+
+/// A path as the kernel writes it in a table: blanks, line ends and backslashes in octal.
+fn unescape(word: &[u8]) -> PathBuf {
+    let mut path = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let [first, after @ ..] = rest {
+        let octal = match after {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if *first == b'\\' => {
+                Some(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'))
+            }
+            _ => None,
+        };
+        path.push(octal.unwrap_or(*first));
+        rest = if octal.is_some() { &after[3..] } else { after };
+    }
+    PathBuf::from(OsString::from_vec(path))
+}
+
+/// Does a path as the kernel gives it begin so?
+fn begins(path: &Path, prefix: &str) -> bool {
+    OsStr::as_bytes(path.as_os_str()).starts_with(prefix.as_bytes())
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOENT | Errno::SRCH)
+    )
+}
+
+fn failure(pid: u32, what: &str, source: io::Error) -> ProcessError {
+    if is_gone(&source) {
+        ProcessError::Gone { pid }
+    } else {
+        ProcessError::Read {
+            pid,
+            what: what.to_owned(),
+            source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+
+    use super::*;
+
+    #[test]
+    fn this_process_can_be_read() {
+        let entry = Entry::open(process::id()).unwrap();
+        let stat = entry.stat().unwrap();
+        assert_eq!(stat.pid, process::id());
+        assert!(stat.session > 0);
+        assert!(!entry.command_line().unwrap().is_empty());
+        assert!(!entry.mounts().unwrap().is_empty());
+        assert!(entry.namespace("mnt").unwrap() > 0);
+        assert_eq!(
+            entry.working_directory().unwrap(),
+            std::env::current_dir().unwrap()
+        );
+        assert!(boot_time().unwrap() > 0);
+    }
+
+    #[test]
+    fn a_process_that_was_reaped_is_gone_though_its_directory_is_held() {
+        let mut child = process::Command::new("true").spawn().unwrap();
+        let entry = Entry::open(child.id()).unwrap();
+        child.wait().unwrap();
+        let error = entry.stat().unwrap_err();
+        assert!(
+            matches!(error, ProcessError::Gone { pid } if pid == child.id()),
+            "{error}"
+        );
+        assert!(matches!(
+            Entry::open(child.id()),
+            Err(ProcessError::Gone { .. })
+        ));
+    }
+
+    #[test]
+    fn only_octal_escapes_are_undone() {
+        assert_eq!(unescape(br"/a\040b\011c\134d"), Path::new("/a b\tc\\d"));
+        assert_eq!(unescape(br"/a\4"), Path::new(r"/a\4"));
+        assert_eq!(unescape(br"/\777"), Path::new(r"/\777"));
+    }
+
+    #[test]
+    fn a_mapping_is_known_by_the_end_of_its_line() {
+        let entry = Entry::open(process::id()).unwrap();
+        assert!(entry.maps("[stack]").unwrap());
+        assert!(!entry.maps("anon_inode:[io_uring]").unwrap());
+    }
+}

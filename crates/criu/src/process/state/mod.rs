@@ -1,0 +1,346 @@
+//! The process state: what was known of a tree when it was dumped, beside its images.
+//!
+//! It is the file `process_state.json` that Cedana writes, so that a state of either is read by
+//! the other: Go's JSON with two blanks of indent, names as below, what is empty left out. Two
+//! things are ours: `Choices`, what the dump was told, which the restore must be told as well, and
+//! that members which are not known here are kept.
+//!
+//! Filling it is in `fill`, what it says of the machine in `host`, the file in `file`.
+
+mod file;
+mod fill;
+mod host;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+pub use file::FILE_NAME;
+pub(super) use file::write_whole;
+
+/// A process of a dumped tree, with all that descend from it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ProcessState {
+    /// Its number.
+    #[serde(rename = "PID", skip_serializing_if = "is_empty")]
+    pub pid: u32,
+    /// Its command line, the words separated by spaces.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub cmdline: String,
+    /// When it started, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub start_time: u64,
+    /// What it had open.
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_empty")]
+    pub open_files: Vec<FileState>,
+    /// Its sockets.
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_empty")]
+    pub open_connections: Vec<ConnectionState>,
+    /// The mounts that it saw. Ours are left out where they are those of its parent.
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_empty")]
+    pub mounts: Vec<MountState>,
+    /// Where it worked.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub working_dir: String,
+    /// What it did, in one word.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub status: String,
+    /// Had it not ended?
+    #[serde(skip_serializing_if = "is_empty")]
+    pub is_running: bool,
+    /// The machine. Only the root of a tree has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<Host>,
+    /// The users that it ran as: real, effective, saved, file system's.
+    #[serde(
+        rename = "UIDs",
+        skip_serializing_if = "is_empty",
+        deserialize_with = "null_is_empty"
+    )]
+    pub uids: Vec<u32>,
+    /// The groups that it ran as.
+    #[serde(
+        rename = "GIDs",
+        skip_serializing_if = "is_empty",
+        deserialize_with = "null_is_empty"
+    )]
+    pub gids: Vec<u32>,
+    /// Its supplementary groups.
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_empty")]
+    pub groups: Vec<u32>,
+    /// Its session.
+    #[serde(rename = "SID", skip_serializing_if = "is_empty")]
+    pub sid: u32,
+    /// Did it use a GPU through Cedana's interception? Never set here.
+    #[serde(rename = "GPUEnabled", skip_serializing_if = "is_empty")]
+    pub gpu_enabled: bool,
+    /// The name of that GPU controller. Never set here.
+    #[serde(rename = "GPUID", skip_serializing_if = "is_empty")]
+    pub gpu_id: String,
+    /// What the dump was told. Only the root of a tree has it, and no state of Cedana's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choices: Option<Choices>,
+    /// Its children.
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_empty")]
+    pub children: Vec<ProcessState>,
+    /// What else the file says of it.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
+}
+
+/// An open file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct FileState {
+    /// What the kernel calls it.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub path: String,
+    /// Its descriptor.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub fd: u64,
+    /// Its access mode and status flags in octal, as an fdinfo has them.
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "any_text")]
+    pub mode: String,
+    /// The mount that it was opened over.
+    #[serde(rename = "MountID", skip_serializing_if = "is_empty")]
+    pub mount_id: u64,
+    /// Its inode.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub inode: u64,
+    /// Is it a terminal?
+    #[serde(rename = "IsTTY", skip_serializing_if = "is_empty")]
+    pub is_tty: bool,
+    /// The device of its file system.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub dev: u64,
+    /// The device that it is.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub rdev: u64,
+}
+
+impl FileState {
+    /// Its access mode and status flags, if the state has them as an fdinfo does.
+    #[must_use]
+    pub fn flags(&self) -> Option<u32> {
+        u32::from_str_radix(&self.mode, 8).ok()
+    }
+}
+
+/// A socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ConnectionState {
+    /// Its descriptor.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub fd: u32,
+    /// Its family, as Linux numbers them: 1, 2 or 10.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub family: u32,
+    /// Its type, as Linux numbers them: 1, 2 or 5.
+    #[serde(rename = "Type", skip_serializing_if = "is_empty")]
+    pub kind: u32,
+    /// Its own address, or the name of a Unix socket.
+    #[serde(rename = "Laddr", skip_serializing_if = "Option::is_none")]
+    pub local: Option<Address>,
+    /// The other side's.
+    #[serde(rename = "Raddr", skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Address>,
+    /// Its state, as netstat names them.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub status: String,
+    /// The users of its process.
+    #[serde(
+        rename = "UIDs",
+        skip_serializing_if = "is_empty",
+        deserialize_with = "null_is_empty"
+    )]
+    pub uids: Vec<u32>,
+    /// Its process.
+    #[serde(rename = "PID", skip_serializing_if = "is_empty")]
+    pub pid: u32,
+}
+
+/// An address of a socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Address {
+    /// The host, or the name of a Unix socket.
+    #[serde(rename = "IP", skip_serializing_if = "is_empty")]
+    pub ip: String,
+    /// The port.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub port: u32,
+}
+
+/// A mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct MountState {
+    /// Its number.
+    #[serde(rename = "ID", skip_serializing_if = "is_empty")]
+    pub id: u64,
+    /// The number of the mount that it is on.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub parent: u64,
+    /// The device, first half.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub major: u32,
+    /// The device, second half.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub minor: u32,
+    /// What of the file system is mounted.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub root: String,
+    /// Where.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub mount_point: String,
+    /// Its options.
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "any_text")]
+    pub options: String,
+    /// The type of its file system.
+    #[serde(rename = "FSType", skip_serializing_if = "is_empty")]
+    pub fs_type: String,
+    /// What is mounted.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub source: String,
+}
+
+/// A machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Host {
+    /// Which machine: its product's UUID, or its machine ID.
+    #[serde(rename = "ID", skip_serializing_if = "is_empty")]
+    pub id: String,
+    /// The hardware address of its first network device that has one.
+    #[serde(rename = "MAC", skip_serializing_if = "is_empty")]
+    pub mac: String,
+    /// Its name.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub hostname: String,
+    /// Its operating system: `linux`.
+    #[serde(rename = "OS", skip_serializing_if = "is_empty")]
+    pub os: String,
+    /// Its distribution.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub platform: String,
+    /// The release of its kernel.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub kernel_version: String,
+    /// What its kernel was built for.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub kernel_arch: String,
+    /// What it is a virtual machine of. Never set here.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub virtualization_system: String,
+    /// `guest`, if it is a virtual machine.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub virtualization_role: String,
+    /// Its processors.
+    #[serde(rename = "CPU", skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+    /// Its memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+}
+
+/// The processors of a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Cpu {
+    /// How many there are.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub count: u32,
+    /// The number of the first.
+    #[serde(rename = "CPU", skip_serializing_if = "is_empty")]
+    pub cpu: u32,
+    /// Who made it.
+    #[serde(rename = "VendorID", skip_serializing_if = "is_empty")]
+    pub vendor_id: String,
+    /// Its family.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub family: String,
+    /// Its socket.
+    #[serde(rename = "PhysicalID", skip_serializing_if = "is_empty")]
+    pub physical_id: String,
+}
+
+/// The memory of a machine, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Memory {
+    /// All of it.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub total: u64,
+    /// What programs could have.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub available: u64,
+    /// What is not free, nor buffers or caches.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub used: u64,
+}
+
+/// What a dump was told because of what the tree was like, and its restore must be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Choices {
+    /// `shell_job`.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub shell_job: bool,
+    /// `orphan_pts_master`.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub orphan_pts_master: bool,
+    /// `tcp_established`.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub tcp_established: bool,
+    /// `ext_unix_sk`.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub ext_unix_sk: bool,
+    /// Mounts of a namespace of the tree's own, `mnt[]`.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub external_mounts: bool,
+    /// What was named as external: `file[..]`, `tty[..]`, `unix[..]`.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub external: Vec<String>,
+}
+
+impl ProcessState {
+    /// This process and all that descend from it, parents before their children.
+    pub fn processes(&self) -> impl Iterator<Item = &Self> {
+        let mut waiting = std::collections::VecDeque::from([self]);
+        std::iter::from_fn(move || {
+            let process = waiting.pop_front()?;
+            waiting.extend(&process.children);
+            Some(process)
+        })
+    }
+}
+
+/// What Go leaves out of its JSON.
+fn is_empty<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Go writes `null` for a list that was never made.
+fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A text that some write as a number, and some as a list of words.
+fn any_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => text,
+        Value::Null => String::new(),
+        Value::Array(words) => {
+            let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
+            words.join(",")
+        }
+        other => other.to_string(),
+    })
+}
