@@ -1,15 +1,20 @@
 //! All adapters at once: what CRIU has to be told to dump a tree, and to bring it back.
 
-use std::{collections::HashMap, os::fd::OwnedFd, path::Path};
+use std::{collections::HashMap, os::fd::OwnedFd, path::Path, time::Duration};
+
+use tokio::time::sleep;
 
 use super::{
     Attached, Choices, Managed, ProcessError, ProcessState, RestoreStdio, Tree,
     adapters::{
-        Inheritance, Sockets, Terminals, external_files, external_mounts, has_external_mounts,
-        refuse_io_uring, write_pid_file,
+        Inheritance, Missing, Sockets, Terminals, external_files, external_mounts,
+        has_external_mounts, refuse_io_uring, write_pid_file,
     },
 };
-use crate::{Options, Request, options::External};
+use crate::{
+    Options, Request,
+    options::{Descriptor, External},
+};
 
 /// What CRIU has to be told to dump a tree.
 ///
@@ -31,7 +36,12 @@ pub struct DumpPlan {
     files: Vec<External>,
     mounts: bool,
     state: ProcessState,
+    /// Who they are: number and start.
+    descendants: Vec<(u32, u64)>,
 }
+
+/// How often it is looked whether a process is gone of whose end no event tells.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl DumpPlan {
     /// Looks at the tree under `pid`.
@@ -48,6 +58,7 @@ impl DumpPlan {
             files: external_files(&tree),
             mounts: has_external_mounts(&tree)?,
             state: ProcessState::fill(&tree)?,
+            descendants: descendants(&tree),
         };
         plan.state.choices = Some(plan.choices());
         Ok(plan)
@@ -134,8 +145,33 @@ impl DumpPlan {
         self.files = files;
         self.sockets.halves = sockets.halves;
         self.state = state;
+        self.descendants = descendants(&tree);
         self.state.choices = Some(self.choices());
         Ok(news)
+    }
+
+    /// Waits until nothing is left of those that descend from the root, after a dump that ended
+    /// them. Those that have become our children are reaped.
+    ///
+    /// A restore needs this. The root is reaped by whoever manages it, but the others go to the
+    /// next reaper above, and while one of them is a zombie its numbers are taken, that of the
+    /// root as its session too: CRIU fails with "File exists". If they go to nobody who reaps this
+    /// never ends, so a caller gives it a deadline.
+    ///
+    /// # Errors
+    /// If a process cannot be waited for.
+    pub async fn gone(&self) -> Result<(), ProcessError> {
+        for &(pid, started) in &self.descendants {
+            loop {
+                match Managed::take_over(pid) {
+                    Ok(process) if process.started() == started => process.exited().await?,
+                    Ok(_) | Err(ProcessError::Gone { .. }) => break,
+                    Err(error) => return Err(error),
+                };
+                sleep(LOOK).await;
+            }
+        }
+        Ok(())
     }
 
     fn choices(&self) -> Choices {
@@ -156,6 +192,11 @@ impl DumpPlan {
     }
 }
 
+fn descendants(tree: &Tree) -> Vec<(u32, u64)> {
+    let all = tree.processes().iter().skip(1);
+    all.map(|process| (process.pid, process.started)).collect()
+}
+
 fn restore_status(state: &mut ProcessState, did: &HashMap<(u32, u64), String>) {
     if let Some(status) = did.get(&(state.pid, state.start_time)) {
         state.status.clone_from(status);
@@ -173,7 +214,7 @@ fn restore_status(state: &mut ProcessState, did: &HashMap<(u32, u64), String>) {
 ///
 /// let images = std::path::Path::new("/var/lib/images/1");
 /// let plan = RestorePlan::new(&ProcessState::reload(images)?, RestoreStdio::Attach)?;
-/// assert!(plan.missing().is_empty());
+/// assert_eq!(plan.missing().count(), 0);
 /// let pid = restore(plan.apply(Options::new(images)));
 /// let mut process = plan.take_over(pid)?;
 /// let our_ends = process.take_attached();
@@ -209,10 +250,15 @@ impl RestorePlan {
         })
     }
 
-    /// External files that are not there any more, without which CRIU will fail.
-    #[must_use]
-    pub fn missing(&self) -> &[std::path::PathBuf] {
+    /// External files and sockets for which there is nothing, and without which CRIU will fail: see
+    /// [`Inheritance::missing`].
+    pub fn missing(&self) -> impl Iterator<Item = &Missing> {
         self.inheritance.missing()
+    }
+
+    /// Gives the tree a descriptor for what CRIU calls so, in place of what was chosen for it.
+    pub fn inherit(&mut self, key: impl Into<String>, descriptor: impl Into<Descriptor>) {
+        self.inheritance.inherit(key, descriptor);
     }
 
     /// Must CRIU's standard input be a terminal, to which the tree comes back?

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -146,6 +146,8 @@ pub struct Tree {
     internet_sockets: HashMap<u64, InternetSocket>,
     unix_sockets: HashMap<u64, UnixSocket>,
     unix_peers: HashMap<u64, u64>,
+    /// The names of those peers that are not in the tree.
+    unix_names: HashMap<u64, PathBuf>,
 }
 
 impl Tree {
@@ -163,6 +165,7 @@ impl Tree {
             internet_sockets: HashMap::new(),
             unix_sockets: HashMap::new(),
             unix_peers: HashMap::new(),
+            unix_names: HashMap::new(),
         };
         tree.grow(&entry)?;
         tree.look_around()?;
@@ -235,6 +238,13 @@ impl Tree {
     #[must_use]
     pub fn unix_peer(&self, inode: u64) -> Option<u64> {
         self.unix_peers.get(&inode).copied()
+    }
+
+    /// The name of the socket outside that a Unix socket of the tree is connected to, if it has one.
+    #[must_use]
+    pub fn unix_peer_name(&self, inode: u64) -> Option<&Path> {
+        let name = self.unix_names.get(&self.unix_peer(inode)?)?;
+        Some(name)
     }
 
     fn grow(&mut self, root: &Entry) -> Result<(), ProcessError> {
@@ -317,6 +327,11 @@ impl Tree {
                         what: "the peers of Unix sockets",
                         source,
                     })?;
+                let outside = |inode: u64| peers.values().any(|peer| *peer == inode);
+                for socket in entry.unix_sockets(&|inode| !wanted(inode) && outside(inode))? {
+                    self.unix_names
+                        .extend(socket.path.map(|path| (socket.inode, path)));
+                }
                 self.unix_peers.extend(peers);
             }
             for socket in unix {

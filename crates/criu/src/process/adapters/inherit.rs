@@ -6,8 +6,11 @@
 //! of the dump; terminals and files with a path become the descriptor itself. And it goes by the
 //! file, not by the number: who replaces `/dev/null` in a tree replaces all of them.
 
+mod externals;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::HashMap,
     io::{self, PipeReader, PipeWriter, pipe},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -15,13 +18,15 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, open};
 
+use externals::{Externals, external_file, terminal};
+
 use super::super::{
-    Attached, Choices, FileState, ProcessError, ProcessState, RestoreStdio, Size,
+    Attached, FileState, ProcessError, ProcessState, RestoreStdio, Size,
     stdio::{open_log, open_terminal},
 };
 use crate::{
     Options,
-    options::{Descriptor, External, InheritedFd},
+    options::{Descriptor, InheritedFd},
 };
 
 /// The descriptors that a restored tree gets from us.
@@ -54,8 +59,17 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Inheritance {
     given: Vec<(String, Descriptor)>,
-    missing: Vec<PathBuf>,
+    missing: Vec<Missing>,
     attached: Option<Attached>,
+}
+
+/// What a tree had open, and for which there is nothing now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// What CRIU calls it, to be inherited as.
+    pub key: String,
+    /// What it was: the path of an external file, `socket:[INODE]` of a socket.
+    pub was: PathBuf,
 }
 
 impl Inheritance {
@@ -81,14 +95,24 @@ impl Inheritance {
         }
         inheritance.terminals(&externals)?;
         inheritance.files(&externals)?;
+        inheritance.sockets(state, &externals);
         Ok(inheritance)
     }
 
-    /// External files that are not there any more. CRIU cannot restore a tree that had them open:
-    /// bring them back, or give a descriptor for them with `inherit_fd`.
-    #[must_use]
-    pub fn missing(&self) -> &[PathBuf] {
-        &self.missing
+    /// External files that are not there any more, and connected Unix sockets whose other end was
+    /// outside and has no name to connect to again. CRIU cannot restore a tree that had them open,
+    /// and of such a socket it dies itself (4.2.1): [give](Self::inherit) a descriptor for each.
+    pub fn missing(&self) -> impl Iterator<Item = &Missing> {
+        self.missing
+            .iter()
+            .filter(|missing| !self.has(&missing.key))
+    }
+
+    /// Gives the tree a descriptor for what CRIU calls so, in place of what was chosen for it.
+    pub fn inherit(&mut self, key: impl Into<String>, descriptor: impl Into<Descriptor>) {
+        let key = key.into();
+        self.given.retain(|(given, _)| *given != key);
+        self.given.push((key, descriptor.into()));
     }
 
     /// What CRIU calls the files that there are descriptors for.
@@ -247,7 +271,10 @@ impl Inheritance {
             match open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
                 Ok(descriptor) => self.give(key, descriptor),
                 Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {
-                    self.missing.push(path.to_owned());
+                    self.missing.push(Missing {
+                        key: key.to_owned(),
+                        was: path.to_owned(),
+                    });
                 }
                 Err(errno) => {
                     return Err(ProcessError::File {
@@ -260,6 +287,29 @@ impl Inheritance {
         }
         Ok(())
     }
+
+    /// `ext_unix_sk` connects again by the name of the other end, where it has one.
+    fn sockets(&mut self, state: &ProcessState, externals: &Externals<'_>) {
+        for inode in externals.sockets() {
+            let key = format!("socket:[{inode}]");
+            if !connects_again(state, &key) {
+                let was = PathBuf::from(&key);
+                self.missing.push(Missing { key, was });
+            }
+        }
+    }
+}
+
+/// Had the other end of a connection a name?
+fn connects_again(state: &ProcessState, socket: &str) -> bool {
+    state.processes().any(|process| {
+        let held = process.open_files.iter().filter(|file| file.path == socket);
+        let mut connections = held.flat_map(|file| {
+            let all = process.open_connections.iter();
+            all.filter(|connection| u64::from(connection.fd) == file.fd)
+        });
+        connections.any(|connection| connection.remote.is_some())
+    })
 }
 
 /// What a standard stream was.
@@ -360,107 +410,6 @@ fn is_whole(state: &ProcessState, path: &str) -> bool {
     ends(true) && ends(false)
 }
 
-/// What was dumped as external, with a file that it was.
-#[derive(Debug)]
-struct Externals<'a>(Vec<(String, Option<&'a FileState>)>);
-
-impl<'a> Externals<'a> {
-    fn of(state: &'a ProcessState) -> Self {
-        let mut files = HashMap::new();
-        for file in state.processes().flat_map(|process| &process.open_files) {
-            let key = if file.is_tty {
-                terminal(file)
-            } else {
-                external_file(file)
-            };
-            files.entry(key).or_insert(file);
-        }
-        let keys = match &state.choices {
-            Some(choices) => choices.external.clone(),
-            None => Choices::of_cedana(state).external,
-        };
-        Self(
-            keys.into_iter()
-                .map(|key| {
-                    let file = files.get(&key).copied();
-                    (key, file)
-                })
-                .collect(),
-        )
-    }
-
-    fn key(&self, key: &str) -> Option<String> {
-        let found = self.0.iter().find(|(known, _)| known == key);
-        found.map(|(known, _)| known.clone())
-    }
-
-    fn terminals(&self) -> impl Iterator<Item = (&str, &'a FileState)> {
-        self.begin("tty[")
-    }
-
-    fn files(&self) -> impl Iterator<Item = (&str, &'a FileState)> {
-        self.begin("file[")
-    }
-
-    fn begin(&self, prefix: &'static str) -> impl Iterator<Item = (&str, &'a FileState)> {
-        self.0
-            .iter()
-            .filter(move |(key, _)| key.starts_with(prefix))
-            .filter_map(|(key, file)| Some((key.as_str(), (*file)?)))
-    }
-}
-
-impl Choices {
-    /// What Cedana tells a dump, which its state does not say.
-    pub(in super::super) fn of_cedana(state: &ProcessState) -> Self {
-        let mounts: std::collections::HashSet<u64> = state
-            .processes()
-            .flat_map(|process| &process.mounts)
-            .map(|mount| mount.id)
-            .collect();
-        let mut external = Vec::new();
-        for file in state.processes().flat_map(|process| &process.open_files) {
-            let has_no_path = ["pipe", "socket", "anon_inode", "/memfd:"]
-                .iter()
-                .any(|prefix| file.path.starts_with(prefix));
-            let key = match (has_no_path || mounts.contains(&file.mount_id), file.is_tty) {
-                (true, _) => continue,
-                (false, true) => terminal(file),
-                (false, false) => external_file(file),
-            };
-            if !external.contains(&key) {
-                external.push(key);
-            }
-        }
-        let streams = || {
-            let all = state
-                .processes()
-                .flat_map(|process| &process.open_connections);
-            all.filter(|connection| connection.kind == 1)
-        };
-        Self {
-            shell_job: state.sid != state.pid,
-            orphan_pts_master: false,
-            tcp_established: streams().any(|connection| connection.family != 1),
-            ext_unix_sk: streams().next().is_some(),
-            external_mounts: true,
-            external,
-        }
-    }
-}
-
-fn terminal(file: &FileState) -> String {
-    let (rdev, dev) = (file.rdev, file.dev);
-    External::Terminal { rdev, dev }.to_string()
-}
-
-fn external_file(file: &FileState) -> String {
-    // A mount's number has 32 bits; one that has not is nothing's, and so is all ones.
-    let mount = u32::try_from(file.mount_id).unwrap_or(u32::MAX);
-    let inode = file.inode;
-    External::File { mount, inode }.to_string()
-}
-
 fn null() -> Result<OwnedFd, ProcessError> {
     open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| failed(Path::new("/dev/null"), errno.into()))
@@ -472,7 +421,3 @@ fn failed(what: &Path, source: io::Error) -> ProcessError {
         source,
     }
 }
-
-#[cfg(test)]
-#[path = "inherit/tests.rs"]
-mod tests;

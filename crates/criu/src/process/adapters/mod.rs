@@ -31,7 +31,7 @@ mod terminals;
 
 pub use common_files::close_common_files;
 pub use external_files::external_files;
-pub use inherit::Inheritance;
+pub use inherit::{Inheritance, Missing};
 pub(super) use io_uring::IO_URING;
 pub use io_uring::refuse_io_uring;
 pub use mounts::{external_mounts, has_external_mounts};

@@ -113,13 +113,15 @@ fn connection(tree: &Tree, process: &Process, file: &OpenFile) -> Option<Connect
         });
     }
     let socket = tree.unix_socket(file.inode)?;
+    let name = |path: &Path| Address {
+        ip: text(path),
+        port: 0,
+    };
     Some(ConnectionState {
         family: Family::Unix.number(),
         kind: socket.kind.number(),
-        local: socket.path.as_deref().map(|path| Address {
-            ip: text(path),
-            port: 0,
-        }),
+        local: socket.path.as_deref().map(name),
+        remote: tree.unix_peer_name(file.inode).map(name),
         status: String::from("NONE"),
         ..common
     })

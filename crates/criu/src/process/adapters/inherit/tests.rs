@@ -5,7 +5,10 @@ use std::{
     io::{Read as _, Write as _},
 };
 
-use super::*;
+use super::{
+    super::super::{Address, Choices, ConnectionState},
+    *,
+};
 
 fn file(fd: u64, path: &str, mode: &str) -> FileState {
     FileState {
@@ -191,7 +194,28 @@ fn external_files_are_opened_or_missing() {
     let state = tree(files, &["file[5:68]", "file[5:69]"]);
     let inheritance = Inheritance::new(&state, RestoreStdio::Keep).unwrap();
     assert_eq!(keys(&inheritance), ["file[5:68]"]);
-    assert_eq!(inheritance.missing(), [PathBuf::from("/nowhere/at/all")]);
+    let missing: Vec<_> = inheritance.missing().map(|missing| &missing.was).collect();
+    assert_eq!(missing, [Path::new("/nowhere/at/all")]);
+}
+
+#[test]
+fn a_socket_without_another_end_to_connect_to_is_missing_until_it_is_given() {
+    let mut state = tree(vec![file(4, "socket:[9]", "02")], &["unix[9]"]);
+    let mut inheritance = Inheritance::new(&state, RestoreStdio::Keep).unwrap();
+    let missing: Vec<_> = inheritance.missing().cloned().collect();
+    assert_eq!(missing[0].key, "socket:[9]");
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    inheritance.inherit("socket:[9]", OwnedFd::from(socket));
+    assert_eq!(inheritance.missing().count(), 0);
+    assert_eq!(keys(&inheritance), ["socket:[9]"]);
+    state.open_connections = vec![ConnectionState {
+        fd: 4,
+        family: 1,
+        remote: Some(Address::default()),
+        ..ConnectionState::default()
+    }];
+    let inheritance = Inheritance::new(&state, RestoreStdio::Keep).unwrap();
+    assert_eq!(inheritance.missing().count(), 0);
 }
 
 #[test]

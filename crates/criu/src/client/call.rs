@@ -1,0 +1,171 @@
+//! A call: what is asked, with which hooks, and how long it may take.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    time::Duration,
+};
+
+use super::{
+    Criu,
+    connection::{Ask, Connection},
+    outcome::{self, Finish},
+};
+use crate::{Error, Notify, Options, Request};
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A call that is made when it is awaited.
+///
+/// # Cancellation
+/// A call ends before its time when its deadline passes ([`within`](Self::within)), when the
+/// caller says so ([`until`](Self::until)), or when its future is dropped, even with the runtime
+/// that it runs in. In each case CRIU is brought to give up in order, so that the processes of a
+/// dump run on as before, without a file, a network rule or memory of CRIU's left, and those of a
+/// restore are gone. This goes on after a drop: [`Criu::idle`] waits for its end. Only a CRIU that
+/// has not ended when the grace is over ([`Criu::grace`]) is killed; the error then says what may
+/// be left.
+///
+/// After the hook post-dump has been acknowledged it is too late: the dump completes, and its
+/// result is a success.
+#[must_use = "nothing is asked before the call is awaited"]
+pub struct Call<'a, T> {
+    criu: &'a Criu,
+    request: Request,
+    options: CallOptions<'a>,
+    notify: Option<&'a mut dyn Notify>,
+    deadline: Option<Duration>,
+    until: Option<BoxFuture<'a, ()>>,
+    refusal: Option<Error>,
+    finish: Finish<T>,
+}
+
+enum CallOptions<'a> {
+    Given(&'a Options),
+    Own(Box<Options>),
+}
+
+impl<'a> Call<'a, ()> {
+    pub(super) fn check(criu: &'a Criu) -> Self {
+        // CRIU 4.1 wants a directory even where it writes nothing to it: its log goes to stderr.
+        let options = Options::new("/").log_to_stderr(true);
+        Self::with(
+            criu,
+            Request::Check,
+            CallOptions::Own(Box::new(options)),
+            outcome::nothing,
+        )
+    }
+}
+
+impl<'a, T> Call<'a, T> {
+    pub(super) fn new(
+        criu: &'a Criu,
+        request: Request,
+        options: &'a Options,
+        finish: Finish<T>,
+    ) -> Self {
+        Self::with(criu, request, CallOptions::Given(options), finish)
+    }
+
+    fn with(criu: &'a Criu, request: Request, options: CallOptions<'a>, finish: Finish<T>) -> Self {
+        Self {
+            criu,
+            request,
+            options,
+            notify: None,
+            deadline: None,
+            until: None,
+            refusal: None,
+            finish,
+        }
+    }
+
+    /// A call that is refused before anything is asked.
+    pub(super) fn refused(mut self, error: Error) -> Self {
+        self.refusal = Some(error);
+        self
+    }
+
+    /// Has `notify` do what is to be done at CRIU's hooks.
+    pub fn notify(mut self, notify: &'a mut dyn Notify) -> Self {
+        self.notify = Some(notify);
+        self
+    }
+
+    /// Gives the call `deadline`; then it is cancelled.
+    pub fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Cancels the call when `cancelled` resolves, and waits for it to have ended in order.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Error, Options};
+    ///
+    /// # async fn example(stop: tokio::sync::oneshot::Receiver<()>) -> Result<(), Error> {
+    /// let options = Options::new("/var/lib/images").pid(4711);
+    /// let stop = async move { drop(stop.await) };
+    /// match Criu::new().dump(&options).until(stop).await {
+    ///     Err(Error::Cancelled { left, .. }) => println!("it runs on as before{left}"),
+    ///     other => drop(other?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn until(mut self, cancelled: impl Future<Output = ()> + Send + 'a) -> Self {
+        self.until = Some(Box::pin(cancelled));
+        self
+    }
+
+    async fn run(self) -> Result<T, Error> {
+        let Self {
+            criu,
+            request,
+            options,
+            notify,
+            deadline,
+            until,
+            refusal,
+            finish,
+        } = self;
+        if let Some(error) = refusal {
+            return Err(error);
+        }
+        let options = match &options {
+            CallOptions::Given(options) => *options,
+            CallOptions::Own(options) => options,
+        };
+        let mut ask = Ask::with(request, options)?;
+        // The hooks' and the caller's lifetimes are longer than that of options of our own.
+        ask.notify = notify.map(|notify| notify as &mut dyn Notify);
+        ask.deadline = deadline;
+        ask.until = until.map(|until| until as BoxFuture<'_, ()>);
+        let needs = ask.needs(criu)?;
+        let mut connection = Connection::with(criu, needs).await?;
+        let result = connection.ask(ask, finish).await;
+        connection.cleanup().await;
+        result
+    }
+}
+
+impl<'a, T: Send + 'a> IntoFuture for Call<'a, T> {
+    type Output = Result<T, Error>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl<T> fmt::Debug for Call<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("criu", self.criu)
+            .field("request", &self.request)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}

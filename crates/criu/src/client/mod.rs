@@ -1,0 +1,420 @@
+//! The client: what is asked of CRIU, and what it answers.
+
+mod call;
+mod connection;
+mod outcome;
+
+use std::{
+    ffi::OsString,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+pub use call::Call;
+pub use connection::{Connection, PageServerChild};
+pub use outcome::{Dumped, Features, IgnoredHook, PageServerStarted, PreDumped, Restored};
+
+use crate::{
+    Error, Options, Request, Version,
+    link::{Endpoint, Link},
+    swrk::Program,
+};
+
+/// How long CRIU has for bringing a cancelled call to an orderly end, until it is killed.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// The binary that is looked for in `PATH`.
+const BINARY: &str = "criu";
+
+/// A client of CRIU.
+///
+/// Each call has a `criu swrk` of its own, which is started for it and reaped when it is over, or
+/// a connection to a service. A call whose future is dropped is cancelled: see [`Call`].
+///
+/// ```no_run
+/// use stasis_criu::{Criu, Options};
+///
+/// # async fn example() -> Result<(), stasis_criu::Error> {
+/// let criu = Criu::new();
+/// println!("CRIU {}", criu.version().await?);
+/// criu.dump(&Options::new("/var/lib/images").pid(4711)).await?;
+/// let restored = criu.restore(&Options::new("/var/lib/images")).await?;
+/// println!("process {} goes on", restored.pid.as_raw_pid());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Criu {
+    place: Place,
+    environment: Vec<(OsString, OsString)>,
+    stdin: Option<Arc<OwnedFd>>,
+    grace: Duration,
+    version: Arc<OnceLock<Version>>,
+    /// How many connections there are, those included that a dropped call is still ending.
+    open: watch::Sender<usize>,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Binary(PathBuf),
+    Service(PathBuf),
+}
+
+impl Default for Criu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Criu {
+    /// The CRIU that `PATH` has.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_binary(BINARY)
+    }
+
+    /// The CRIU at `binary`: a path, or a name to be found in `PATH`.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let criu = stasis_criu::Criu::with_binary("/opt/criu/sbin/criu");
+    /// criu.check().await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_binary(binary: impl Into<PathBuf>) -> Self {
+        Self::at(Place::Binary(binary.into()))
+    }
+
+    /// The service (`criu service`) that listens at `socket`.
+    ///
+    /// A call over a service cannot be cancelled but at a hook, since the process that serves it
+    /// is not known: the error says so. It can have no inherited descriptors, its restored
+    /// processes are not the caller's children, and only the caller's own process can be dumped
+    /// by a caller without privileges.
+    #[must_use]
+    pub fn over_service(socket: impl Into<PathBuf>) -> Self {
+        Self::at(Place::Service(socket.into()))
+    }
+
+    fn at(place: Place) -> Self {
+        Self {
+            place,
+            environment: Vec::new(),
+            stdin: None,
+            grace: GRACE,
+            version: Arc::new(OnceLock::new()),
+            open: watch::Sender::new(0),
+        }
+    }
+
+    /// Sets `name` to `value` in CRIU's environment, besides what it inherits.
+    #[must_use]
+    pub fn environment(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Gives CRIU `stdin` as its standard input, which is `/dev/null` otherwise. A shell job is
+    /// restored only where it is the terminal that the job is to have.
+    #[must_use]
+    pub fn stdin(mut self, stdin: OwnedFd) -> Self {
+        self.stdin = Some(Arc::new(stdin));
+        self
+    }
+
+    /// Sets how long CRIU has for bringing a cancelled call to an orderly end, until it is killed:
+    /// [`GRACE`] otherwise. A cancelled restore has it twice.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// CRIU's version. It is asked for once.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let version = stasis_criu::Criu::new().version().await?;
+    /// println!("{version}, which is {}", version.as_integer());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn version(&self) -> Result<Version, Error> {
+        if let Some(version) = self.version.get() {
+            return Ok(version.clone());
+        }
+        let mut connection = self.prepare().await?;
+        let version = connection.version().await;
+        connection.cleanup().await;
+        version
+    }
+
+    /// Whether it is CRIU `major.minor` or a later one.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// // Single pre-dumps are there since 3.17.
+    /// assert!(stasis_criu::Criu::new().is_at_least(3, 17).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn is_at_least(&self, major: u32, minor: u32) -> Result<bool, Error> {
+        Ok(self.version().await?.is_at_least(major, minor))
+    }
+
+    /// What the kernel offers to CRIU.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let features = stasis_criu::Criu::new().features().await?;
+    /// if !features.mem_track {
+    ///     println!("no pre-dumps: the kernel does not track which memory changes");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn features(&self) -> Result<Features, Error> {
+        let mut connection = self.prepare().await?;
+        let features = connection.features().await;
+        connection.cleanup().await;
+        features
+    }
+
+    /// Checks that CRIU can work on this machine, as `criu check` does. What is missing is in the
+    /// error.
+    ///
+    /// ```no_run
+    /// # async fn example() {
+    /// if let Err(error) = stasis_criu::Criu::new().check().await {
+    ///     eprintln!("no checkpoints here: {error}");
+    /// }
+    /// # }
+    /// ```
+    pub fn check(&self) -> Call<'_, ()> {
+        Call::check(self)
+    }
+
+    /// Dumps the tree of processes that `options` names. They are ended unless the options say
+    /// otherwise.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let options = Options::new("/var/lib/images").pid(4711).leave_running(true);
+    /// let dumped = Criu::new().dump(&options).within(Duration::from_secs(30)).await?;
+    /// if let Some(stats) = dumped.stats {
+    ///     println!("frozen for {:?}", stats.frozen);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dump<'a>(&'a self, options: &'a Options) -> Call<'a, Dumped> {
+        Call::new(self, Request::Dump, options, outcome::dumped)
+    }
+
+    /// Dumps the calling process itself, over a service: with `criu swrk` CRIU would be part of
+    /// the tree that it dumps. It returns twice, once after the dump, where the process runs on,
+    /// and once in the restored process, with [`Dumped::restored`].
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let criu = Criu::over_service("/run/criu.socket");
+    /// let options = Options::new("/var/lib/images").leave_running(true);
+    /// if criu.dump_self(&options).await?.restored {
+    ///     println!("here again");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dump_self<'a>(&'a self, options: &'a Options) -> Call<'a, Dumped> {
+        let call = self.dump(options);
+        match self.place {
+            Place::Service(_) => call,
+            Place::Binary(_) => call.refused(Error::Unavailable {
+                request: Request::Dump,
+                how: "of the calling process itself with a CRIU that is its child",
+                instead: "start `criu service` and use Criu::over_service",
+            }),
+        }
+    }
+
+    /// Dumps memory ahead of a dump: the processes are frozen only until their memory is mapped
+    /// out, and the next dump, with these images as its parent, writes what has changed since.
+    /// Needs a kernel with soft-dirty tracking ([`Features::mem_track`]), which is asked for first.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let criu = Criu::new();
+    /// criu.pre_dump(&Options::new("/var/lib/images/1").pid(4711)).await?;
+    /// let last = Options::new("/var/lib/images/2").pid(4711).parent_img("../1").track_mem(true);
+    /// criu.dump(&last).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pre_dump<'a>(&'a self, options: &'a Options) -> Call<'a, PreDumped> {
+        Call::new(self, Request::SinglePreDump, options, outcome::pre_dumped)
+    }
+
+    /// Brings a dumped tree back.
+    ///
+    /// With the option to make it a sibling of CRIU, which is set unless this is a service, the
+    /// root process becomes a child of the calling process, which has to wait for it. The other
+    /// processes of a failed restore end as zombies of whoever reaps orphans: a caller that
+    /// restores often is a subreaper (`PR_SET_CHILD_SUBREAPER`) or has one above it.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let restored = Criu::new().restore(&Options::new("/var/lib/images")).await?;
+    /// println!("process {} goes on", restored.pid.as_raw_pid());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn restore<'a>(&'a self, options: &'a Options) -> Call<'a, Restored> {
+        Call::new(self, Request::Restore, options, outcome::restored)
+    }
+
+    /// Starts a page server that outlives the connection and serves one dump. Nobody waits for it:
+    /// [`start_page_server_child`](Self::start_page_server_child) tells how it ends.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let server = Criu::new().start_page_server(&Options::new("/var/lib/images")).await?;
+    /// println!("it listens on port {}", server.port);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start_page_server<'a>(&'a self, options: &'a Options) -> Call<'a, PageServerStarted> {
+        Call::new(self, Request::PageServer, options, outcome::page_server)
+    }
+
+    /// Starts a page server that serves one dump and can be waited for.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let server = Criu::new().start_page_server_child(&Options::new("/var/lib/images")).await?;
+    /// println!("process {} listens on port {}", server.pid.as_raw_pid(), server.port);
+    /// assert!(server.wait().await?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn start_page_server_child(
+        &self,
+        options: &Options,
+    ) -> Result<PageServerChild, Error> {
+        PageServerChild::start(self, options).await
+    }
+
+    /// Writes down, into the images directory, what this machine's processors can do.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// Criu::new().cpuinfo_dump(&Options::new("/var/lib/images")).await
+    /// # }
+    /// ```
+    pub fn cpuinfo_dump<'a>(&'a self, options: &'a Options) -> Call<'a, ()> {
+        Call::new(self, Request::CpuinfoDump, options, outcome::nothing)
+    }
+
+    /// Compares this machine's processors with those that the images directory tells of.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// Criu::new().cpuinfo_check(&Options::new("/var/lib/images")).await
+    /// # }
+    /// ```
+    pub fn cpuinfo_check<'a>(&'a self, options: &'a Options) -> Call<'a, ()> {
+        Call::new(self, Request::CpuinfoCheck, options, outcome::nothing)
+    }
+
+    /// Opens a connection for several calls, where CRIU allows it.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let criu = stasis_criu::Criu::new();
+    /// let mut connection = criu.prepare().await?;
+    /// println!("CRIU {}", connection.version().await?);
+    /// println!("{:?}", connection.features().await?);
+    /// connection.cleanup().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn prepare(&self) -> Result<Connection, Error> {
+        Connection::open(self).await
+    }
+
+    /// Waits until no call of this client, or of a clone of it, is under way: also those whose
+    /// futures were dropped, which are being cancelled.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() {
+    /// let criu = Criu::new();
+    /// let options = Options::new("/var/lib/images").pid(4711);
+    /// let _ = tokio::time::timeout(Duration::from_secs(1), criu.dump(&options).into_future()).await;
+    /// criu.idle().await;
+    /// // Dumped, or running as before.
+    /// # }
+    /// ```
+    pub async fn idle(&self) {
+        // This client has a sender, so that the channel is open.
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+
+    /// A connection whose CRIU inherits `inherited`.
+    async fn link(
+        &self,
+        inherited: Vec<Arc<OwnedFd>>,
+        callers_group: bool,
+        request: Request,
+    ) -> Result<Link, Error> {
+        let endpoint = match &self.place {
+            Place::Binary(binary) => Endpoint::Swrk(Program {
+                binary: binary.clone(),
+                environment: self.environment.clone(),
+                inherited,
+                stdin: self.stdin.clone(),
+                callers_group,
+            }),
+            Place::Service(path) => Endpoint::Service(path.clone()),
+        };
+        Link::open(endpoint, self.grace, self.open.clone())
+            .await
+            .map_err(|source| Error::Start { request, source })
+    }
+
+    fn is_service(&self) -> bool {
+        matches!(self.place, Place::Service(_))
+    }
+
+    /// The version, if it is known already.
+    fn known_version(&self) -> Option<&Version> {
+        self.version.get()
+    }
+
+    fn learn(&self, version: &Version) {
+        // Whoever was first learnt the same.
+        let _ = self.version.set(version.clone());
+    }
+}

@@ -1,0 +1,153 @@
+//! Why a call did not succeed.
+
+use std::{fmt, io, time::Duration};
+
+use thiserror::Error;
+
+use crate::{
+    diagnosis::Diagnosis,
+    link::ProtocolError,
+    notify::{Hook, HookError},
+    options::OptionError,
+    request::Request,
+    swrk::SpawnError,
+    undo::Leftover,
+};
+
+/// Why a call did not succeed.
+///
+/// The processes that were to be dumped run on as before, unless [`Left`] says otherwise; of those
+/// that were to be restored none is there.
+#[derive(Debug, Error)]
+#[expect(
+    clippy::error_impl_error,
+    reason = "the one error of this crate's calls, as in `std::io`"
+)]
+pub enum Error {
+    /// An option that this request, or this CRIU, does not take.
+    #[error(transparent)]
+    Options(#[from] OptionError),
+    /// There is no CRIU to ask.
+    #[error("cannot reach CRIU for the {request}")]
+    Start {
+        /// What was asked for.
+        request: Request,
+        /// Why.
+        source: SpawnError,
+    },
+    /// Something that the call needs could not be made ready.
+    #[error("cannot {step} for the {request}")]
+    Prepare {
+        /// What was asked for.
+        request: Request,
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// CRIU tried and failed.
+    #[error("the {request} failed: {diagnosis}")]
+    Failed {
+        /// What was asked for.
+        request: Request,
+        /// Why, and where more is to be read.
+        diagnosis: Box<Diagnosis>,
+    },
+    /// CRIU ended, or closed the connection, without a reply.
+    #[error("CRIU gave no reply to the {request}: {diagnosis}")]
+    NoReply {
+        /// What was asked for.
+        request: Request,
+        /// Why, and where more is to be read.
+        diagnosis: Box<Diagnosis>,
+    },
+    /// CRIU did not keep to its protocol.
+    #[error("the {request} cannot be relied on{left}")]
+    Protocol {
+        /// What was asked for.
+        request: Request,
+        /// What CRIU did.
+        source: ProtocolError,
+        /// What could not be undone.
+        left: Left,
+    },
+    /// A hook refused.
+    #[error("the {request} was given up at the hook {hook}{left}")]
+    Hook {
+        /// What was asked for.
+        request: Request,
+        /// The hook.
+        hook: Hook,
+        /// What it said.
+        source: HookError,
+        /// What could not be undone.
+        left: Left,
+    },
+    /// The caller cancelled it.
+    #[error("the {request} was cancelled{left}")]
+    Cancelled {
+        /// What was asked for.
+        request: Request,
+        /// What could not be undone.
+        left: Left,
+    },
+    /// Its deadline passed.
+    #[error("the {request} was not over within {deadline:?} and was given up{left}")]
+    Deadline {
+        /// What was asked for.
+        request: Request,
+        /// How long it was given.
+        deadline: Duration,
+        /// What could not be undone.
+        left: Left,
+    },
+    /// The connection has ended with an earlier call.
+    #[error("the connection to CRIU has ended; the {request} needs another one")]
+    Closed {
+        /// What was asked for.
+        request: Request,
+    },
+    /// It cannot be asked over this connection.
+    #[error("the {request} cannot be asked {how}; {instead}")]
+    Unavailable {
+        /// What was asked for.
+        request: Request,
+        /// Over which connection.
+        how: &'static str,
+        /// The way out.
+        instead: &'static str,
+    },
+}
+
+/// What a call left behind that could not be undone: nothing, unless CRIU had to be killed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Left(Vec<Leftover>);
+
+impl Left {
+    /// Whether nothing was left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What was left.
+    pub fn iter(&self) -> impl Iterator<Item = &Leftover> {
+        self.0.iter()
+    }
+}
+
+impl From<Vec<Leftover>> for Left {
+    fn from(left: Vec<Leftover>) -> Self {
+        Self(left)
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, leftover) in self.0.iter().enumerate() {
+            let before = if index == 0 { "; this is left: " } else { ", " };
+            write!(f, "{before}{leftover}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,442 @@
+//! One request, CRIU's hooks, and its reply; and how a call ends before its time.
+//!
+//! A dump is cancelled by bringing CRIU to fail in order: the next hook is refused, no write to a
+//! file succeeds any more, and the page server's socket is shut. CRIU then takes its code out of
+//! the processes, lets connections go on and removes its network rules. Killing it does none of
+//! that, and closing its socket cancels nothing at all: CRIU would finish the dump and kill the
+//! processes. So it is killed only after a grace, and then what can be undone is (`undo`).
+//!
+//! After post-dump has been acknowledged a dump can no longer be cancelled: it completes, and its
+//! reply is a success.
+
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify as Signal, mpsc, oneshot},
+    time::{self, Instant},
+};
+
+use super::{
+    Question,
+    peer::{Farewell, Peer, listen},
+};
+use crate::{
+    notify::{Hook, HookCall, HookError},
+    request::Request,
+    rpc::{CriuNotify, CriuOpts, CriuReq, CriuReqType, CriuResp},
+    swrk::{Swrk, pid},
+    transport::{Packet, TransportError},
+    undo::{Leftover, Undo},
+    unknown::{self, MalformedMessage, UnknownFields},
+};
+
+/// A call to make.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// What it is.
+    pub request: Request,
+    /// `criu_req`, encoded.
+    pub message: Vec<u8>,
+    /// Descriptors that CRIU opens through `/proc` by the numbers that they have here.
+    pub keep: Vec<Arc<OwnedFd>>,
+    /// The socket of a page server, which is shut where the call is cancelled.
+    pub page_server: Option<Arc<OwnedFd>>,
+    /// Whether CRIU goes on after it: `keep_open`, or a pre-dump.
+    pub keeps_open: bool,
+    /// Whether CRIU becomes another program after it (`exec_cmd`).
+    pub becomes_command: bool,
+    /// When it has to be over.
+    pub deadline: Option<Instant>,
+    /// Where hooks go. The caller is gone when this is closed.
+    pub hooks: mpsc::Sender<Question>,
+    /// The caller's word to cancel.
+    pub cancel: Arc<Signal>,
+    /// What there was before it.
+    pub undo: Undo,
+    /// Where the outcome goes.
+    pub outcome: oneshot::Sender<Outcome>,
+}
+
+/// Why a call was to end before its time.
+#[derive(Debug)]
+pub(crate) enum CancelledBy {
+    /// The caller said so.
+    Caller,
+    /// The caller's future was dropped.
+    Drop,
+    /// Its deadline passed.
+    Deadline,
+    /// A hook failed.
+    Hook(Hook, HookError),
+    /// CRIU sent something that it should not.
+    Protocol(ProtocolError),
+}
+
+/// What CRIU should not have sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtocolError {
+    /// No message of its protocol.
+    #[error("CRIU sent a message that cannot be read")]
+    Malformed(#[source] MalformedMessage),
+    /// The reply to another request.
+    #[error("CRIU replied as to {got}, and not to what it was asked")]
+    WrongType {
+        /// What the reply says that it is to.
+        got: String,
+    },
+    /// Nothing: CRIU did not take the message for a request.
+    #[error("CRIU did not know the request for one (it replied EMPTY)")]
+    Empty,
+    /// Descriptors that nobody asked for.
+    #[error("CRIU sent {count} descriptors that were not asked for")]
+    Descriptors {
+        /// How many.
+        count: usize,
+    },
+    /// A second reply.
+    #[error("CRIU replied twice")]
+    TwoReplies,
+    /// The socket broke.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+/// How the exchange ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// CRIU replied.
+    Reply(Box<CriuResp>, UnknownFields),
+    /// CRIU ended, or closed its socket.
+    Silence,
+    /// CRIU was killed, or the connection given up.
+    GivenUp,
+}
+
+/// A call that is over.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// How the exchange ended.
+    pub end: End,
+    /// Why it was cancelled, if it was.
+    pub cancelled: Option<CancelledBy>,
+    /// Failures of hooks that CRIU does not give up for.
+    pub ignored: Vec<(Hook, HookError)>,
+    /// What became of the process and what it said, where the connection has ended.
+    pub farewell: Farewell,
+    /// What could not be undone.
+    pub left: Vec<Leftover>,
+    /// The command that CRIU has become.
+    pub command: Option<u32>,
+}
+
+/// Makes the call. The connection comes back if CRIU goes on after it.
+pub(super) async fn run(mut peer: Peer, job: Job, grace: Duration) -> Option<Peer> {
+    let mut call = Call::new(job);
+    let end = call.exchange(&mut peer, grace).await;
+    let succeeded = matches!(&end, End::Reply(reply, _) if reply.success);
+    let Call {
+        job,
+        cancelled,
+        ignored,
+        ..
+    } = call;
+    let mut outcome = Outcome {
+        end,
+        cancelled: cancelled.map(|(why, _)| why),
+        ignored,
+        farewell: Farewell::default(),
+        left: Vec::new(),
+        command: None,
+    };
+
+    let goes_on = job.keeps_open && matches!(outcome.end, End::Reply(..));
+    let goes_on = goes_on && (succeeded || job.request != Request::PreDump);
+    let mut open = None;
+    if goes_on {
+        open = Some(peer);
+    } else if succeeded && job.becomes_command {
+        outcome.command = peer.swrk.take().map(Swrk::let_go);
+    } else if succeeded {
+        let more;
+        (outcome.farewell, more) = peer.finish(grace).await;
+        if more {
+            // Which of the replies is true nobody knows.
+            let error = CancelledBy::Protocol(ProtocolError::TwoReplies);
+            outcome.cancelled.get_or_insert(error);
+        }
+    } else {
+        let swrk = peer.swrk.as_ref().map(Swrk::pid);
+        outcome.farewell = peer.end(grace).await;
+        let killed = matches!(outcome.end, End::GivenUp);
+        let by_caller = matches!(
+            outcome.cancelled,
+            Some(CancelledBy::Caller | CancelledBy::Drop | CancelledBy::Deadline)
+        );
+        // The log tells why; of a call that was cancelled in order there is nothing to tell.
+        let keep_log = killed || !by_caller;
+        outcome.left = job.undo.undo(swrk, killed, keep_log);
+    }
+    drop(job.keep);
+    if let Err(outcome) = job.outcome.send(outcome) {
+        tracing::debug!(request = %job.request, ?outcome, "nobody waits for this call any more");
+    }
+    open
+}
+
+struct Call {
+    job: Job,
+    cancelled: Option<(CancelledBy, Instant)>,
+    ignored: Vec<(Hook, HookError)>,
+    /// Whether the tree that a restore makes has been killed already.
+    restored_killed: bool,
+    /// The last hook that was acknowledged, `post-dump` once it was: from there on a dump
+    /// completes.
+    past: Option<Hook>,
+}
+
+impl Call {
+    fn new(job: Job) -> Self {
+        Self {
+            job,
+            cancelled: None,
+            ignored: Vec::new(),
+            restored_killed: false,
+            past: None,
+        }
+    }
+
+    async fn exchange(&mut self, peer: &mut Peer, grace: Duration) -> End {
+        match peer.connection.send(&self.job.message, &[]).await {
+            Ok(()) => {}
+            // It has gone, and may have said why.
+            Err(TransportError::Socket { .. }) => return End::Silence,
+            Err(error) => {
+                // Nothing was asked of it.
+                self.cancel(peer, CancelledBy::Protocol(error.into()));
+                return End::Silence;
+            }
+        }
+        loop {
+            let give_up_at = self.cancelled.as_ref().map(|(_, since)| *since + grace);
+            let stopping = give_up_at.is_some();
+            tokio::select! {
+                biased;
+                received = peer.receive() => match received {
+                    Ok(Some(packet)) => {
+                        if let Some(end) = self.take(peer, packet).await {
+                            return end;
+                        }
+                    }
+                    Ok(None) => return End::Silence,
+                    Err(error) => {
+                        self.cancel(peer, CancelledBy::Protocol(error.into()));
+                        return self.give_up(peer);
+                    }
+                },
+                why = self.job.interrupted(), if !stopping => self.cancel(peer, why),
+                () = at(give_up_at), if stopping => {
+                    if let Some(end) = self.out_of_patience(peer) {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a packet. The reply is the end.
+    async fn take(&mut self, peer: &mut Peer, packet: Packet) -> Option<End> {
+        let decoded = unknown::decode::<CriuResp>("criu.criu_resp", &packet.bytes);
+        let (reply, fields) = match decoded {
+            Ok(decoded) => decoded,
+            Err(error) => return self.broken(peer, ProtocolError::Malformed(error)),
+        };
+        if reply.r#type == CriuReqType::Notify as i32 {
+            let notify = reply.notify.unwrap_or_default();
+            self.hook(peer, &notify, packet.descriptors).await;
+            return None;
+        }
+        if !packet.descriptors.is_empty() {
+            let count = packet.descriptors.len();
+            return self.broken(peer, ProtocolError::Descriptors { count });
+        }
+        if reply.r#type == CriuReqType::Empty as i32 && !reply.success {
+            // CRIU's word for a request that it could not make sense of.
+            self.cancel(peer, CancelledBy::Protocol(ProtocolError::Empty));
+            return Some(End::Reply(Box::new(reply), fields));
+        }
+        if reply.r#type != self.job.request.reply() as i32 {
+            let got = match CriuReqType::try_from(reply.r#type) {
+                Ok(known) => String::from(known.as_str_name()),
+                Err(_) => format!("request {}", reply.r#type),
+            };
+            return self.broken(peer, ProtocolError::WrongType { got });
+        }
+        Some(End::Reply(Box::new(reply), fields))
+    }
+
+    /// CRIU does not keep to its protocol: nothing that it says later can be trusted.
+    fn broken(&mut self, peer: &mut Peer, error: ProtocolError) -> Option<End> {
+        self.cancel(peer, CancelledBy::Protocol(error));
+        // A dump is still given the chance to end in order.
+        match self.job.request.freezes() {
+            true => None,
+            false => Some(self.give_up(peer)),
+        }
+    }
+
+    async fn hook(&mut self, peer: &mut Peer, notify: &CriuNotify, mut descriptors: Vec<OwnedFd>) {
+        let script = notify.script.as_deref().unwrap_or_default();
+        let root = notify.pid.and_then(pid);
+        let call = match (Hook::from_script(script), root) {
+            (Some(Hook::OrphanPtsMaster), _) if descriptors.len() == 1 => {
+                descriptors.pop().map(HookCall::WithMaster)
+            }
+            (hook, root) if descriptors.is_empty() => Some(match (hook, root) {
+                (None, _) => HookCall::Unknown(script.to_owned()),
+                (Some(hook), Some(root)) => HookCall::WithPid(hook, root),
+                (Some(hook), None) => HookCall::Plain(hook),
+            }),
+            _ => None,
+        };
+        let Some(call) = call else {
+            let count = descriptors.len();
+            let error = ProtocolError::Descriptors { count };
+            self.cancel(peer, CancelledBy::Protocol(error));
+            return self.answer(peer, None, None).await;
+        };
+        if let (Some(Hook::SetupNamespaces | Hook::PostRestore), Some(root)) = (call.hook(), root) {
+            self.job.undo.saw_root(root);
+        }
+        let hook = call.hook();
+        let externals = self.ask(peer, call).await;
+        self.answer(peer, hook, externals).await;
+    }
+
+    /// Asks the caller. `None` is a refusal.
+    async fn ask(&mut self, peer: &mut Peer, call: HookCall) -> Option<Vec<String>> {
+        if self.cancelled.is_some() {
+            return None;
+        }
+        let hook = call.hook();
+        let (answer, answered) = oneshot::channel();
+        let asked = self.job.hooks.try_send(Question { call, answer });
+        let answered = async {
+            match asked {
+                Ok(()) => answered.await.ok(),
+                Err(_) => None,
+            }
+        };
+        let result = tokio::select! {
+            biased;
+            why = self.job.interrupted() => Err(why),
+            answer = answered => answer.ok_or(CancelledBy::Drop),
+            () = listen(&mut peer.swrk) => std::future::pending().await,
+        };
+        match (result, hook) {
+            (Ok(Ok(externals)), _) => Some(externals),
+            // Acknowledged whatever happens.
+            (Ok(Err(_)), None) => Some(Vec::new()),
+            (Ok(Err(error)), Some(hook)) if hook.aborts() => {
+                self.cancel(peer, CancelledBy::Hook(hook, error));
+                None
+            }
+            (Ok(Err(error)), Some(hook)) => {
+                self.ignored.push((hook, error));
+                None
+            }
+            (Err(why), _) => {
+                self.cancel(peer, why);
+                None
+            }
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        peer: &mut Peer,
+        hook: Option<Hook>,
+        externals: Option<Vec<String>>,
+    ) {
+        let opts = externals
+            .as_ref()
+            .filter(|externals| !externals.is_empty())
+            .map(|externals| CriuOpts {
+                external: externals.clone(),
+                ..CriuOpts::default()
+            });
+        let request = CriuReq {
+            r#type: CriuReqType::Notify as i32,
+            notify_success: Some(externals.is_some()),
+            opts,
+            ..CriuReq::default()
+        };
+        let message = unknown::encode(&request, &UnknownFields::default());
+        if externals.is_some() && self.past.is_none_or(|past| past != Hook::PostDump) {
+            self.past = hook;
+        }
+        // Where CRIU has gone, what it had to say may still be there to read.
+        let _ = peer.connection.send(&message, &[]).await;
+    }
+
+    /// Begins to bring the call to its end. The first reason counts.
+    fn cancel(&mut self, peer: &mut Peer, why: CancelledBy) {
+        if self.cancelled.is_some() {
+            return;
+        }
+        tracing::debug!(request = %self.job.request, ?why, "cancelling");
+        // Where a hook has failed CRIU gives up by itself, and its log is whole.
+        let by_itself = matches!(why, CancelledBy::Hook(..));
+        self.cancelled = Some((why, Instant::now()));
+        if self.job.request.freezes() && !by_itself && self.past != Some(Hook::PostDump) {
+            if let Some(swrk) = &peer.swrk {
+                swrk.refuse_writes();
+            }
+            if let Some(socket) = &self.job.page_server {
+                let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+            }
+        }
+    }
+
+    /// The grace is over.
+    fn out_of_patience(&mut self, peer: &mut Peer) -> Option<End> {
+        let swrk = peer.swrk.as_ref().map(Swrk::pid);
+        if let (Request::Restore, Some(swrk), false) =
+            (self.job.request, swrk, self.restored_killed)
+        {
+            // CRIU sees the processes that it restores die, and gives up in order. It has the
+            // same time again for it.
+            self.restored_killed = true;
+            self.job.undo.kill_restored(swrk);
+            if let Some((_, since)) = &mut self.cancelled {
+                *since = Instant::now();
+            }
+            return None;
+        }
+        Some(self.give_up(peer))
+    }
+
+    fn give_up(&mut self, peer: &mut Peer) -> End {
+        if let Some(swrk) = &mut peer.swrk {
+            swrk.kill();
+        }
+        End::GivenUp
+    }
+}
+
+impl Job {
+    /// Resolves when the call is to end before its time.
+    async fn interrupted(&mut self) -> CancelledBy {
+        tokio::select! {
+            () = self.hooks.closed() => CancelledBy::Drop,
+            () = self.cancel.notified() => CancelledBy::Caller,
+            () = at(self.deadline), if self.deadline.is_some() => CancelledBy::Deadline,
+        }
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

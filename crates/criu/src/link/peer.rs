@@ -1,0 +1,113 @@
+//! The other end of a connection: a `criu swrk` of ours, or a service's worker.
+
+use std::{path::PathBuf, process::ExitStatus, time::Duration};
+
+use tokio::{sync::mpsc, time};
+
+use super::Job;
+use crate::{
+    swrk::{Program, SpawnError, Swrk},
+    transport::{Connection, Packet, TransportError},
+};
+
+/// Where CRIU is.
+#[derive(Debug, Clone)]
+pub(crate) enum Endpoint {
+    /// A process of ours, started for the connection.
+    Swrk(Program),
+    /// A service (`criu service`) that listens at this path.
+    Service(PathBuf),
+}
+
+/// CRIU at the other end.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// The socket.
+    pub connection: Connection,
+    /// The process, if it is ours.
+    pub swrk: Option<Swrk>,
+}
+
+impl Peer {
+    pub fn open(endpoint: &Endpoint) -> Result<Self, SpawnError> {
+        match endpoint {
+            Endpoint::Swrk(program) => {
+                let (swrk, connection) = Swrk::spawn(program)?;
+                Ok(Self {
+                    connection,
+                    swrk: Some(swrk),
+                })
+            }
+            Endpoint::Service(path) => Ok(Self {
+                connection: Connection::to(path)?,
+                swrk: None,
+            }),
+        }
+    }
+
+    /// The next packet. What CRIU says on stderr is read meanwhile.
+    pub async fn receive(&mut self) -> Result<Option<Packet>, TransportError> {
+        tokio::select! {
+            biased;
+            packet = self.connection.receive() => packet,
+            () = listen(&mut self.swrk) => std::future::pending().await,
+        }
+    }
+
+    /// The next call to make. What CRIU says on stderr is read meanwhile.
+    pub async fn next_job(&mut self, todo: &mut mpsc::Receiver<Job>) -> Option<Job> {
+        tokio::select! {
+            biased;
+            job = todo.recv() => job,
+            () = listen(&mut self.swrk) => std::future::pending().await,
+        }
+    }
+
+    /// Closes the connection and waits for CRIU's end, for `grace`; then kills it.
+    pub async fn end(self, grace: Duration) -> Farewell {
+        let Self { connection, swrk } = self;
+        drop(connection);
+        farewell(swrk, grace).await
+    }
+
+    /// Waits for the end of a CRIU that has sent its last reply, and looks whether it was the
+    /// last.
+    pub async fn finish(self, grace: Duration) -> (Farewell, bool) {
+        let Self { connection, swrk } = self;
+        let farewell = farewell(swrk, grace).await;
+        (farewell, connection.has_packet())
+    }
+}
+
+async fn farewell(swrk: Option<Swrk>, grace: Duration) -> Farewell {
+    let Some(mut swrk) = swrk else {
+        return Farewell::default();
+    };
+    let exit = match time::timeout(grace, swrk.ended()).await {
+        Ok(exit) => exit,
+        Err(_) => {
+            swrk.kill();
+            swrk.ended().await
+        }
+    };
+    Farewell {
+        exit: exit.ok(),
+        stderr: swrk.said(),
+    }
+}
+
+/// What a `criu swrk` left when it ended.
+#[derive(Debug, Default)]
+pub(crate) struct Farewell {
+    /// What became of it.
+    pub exit: Option<ExitStatus>,
+    /// The end of what it said on stderr.
+    pub stderr: Vec<u8>,
+}
+
+pub(super) async fn listen(swrk: &mut Option<Swrk>) {
+    match swrk {
+        Some(swrk) => swrk.listen().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,51 @@
+//! This process, one that is gone, and the kernel's way to write a path.
+
+use std::process;
+
+use super::*;
+
+#[test]
+fn this_process_can_be_read() {
+    let entry = Entry::open(process::id()).unwrap();
+    let stat = entry.stat().unwrap();
+    assert_eq!(stat.pid, process::id());
+    assert!(stat.session > 0);
+    assert!(!entry.command_line().unwrap().is_empty());
+    assert!(!entry.mounts().unwrap().is_empty());
+    assert!(entry.namespace("mnt").unwrap() > 0);
+    assert_eq!(
+        entry.working_directory().unwrap(),
+        std::env::current_dir().unwrap()
+    );
+    assert!(boot_time().unwrap() > 0);
+}
+
+#[test]
+fn a_process_that_was_reaped_is_gone_though_its_directory_is_held() {
+    let mut child = process::Command::new("true").spawn().unwrap();
+    let entry = Entry::open(child.id()).unwrap();
+    child.wait().unwrap();
+    let error = entry.stat().unwrap_err();
+    assert!(
+        matches!(error, ProcessError::Gone { pid } if pid == child.id()),
+        "{error}"
+    );
+    assert!(matches!(
+        Entry::open(child.id()),
+        Err(ProcessError::Gone { .. })
+    ));
+}
+
+#[test]
+fn only_octal_escapes_are_undone() {
+    assert_eq!(unescape(br"/a\040b\011c\134d"), Path::new("/a b\tc\\d"));
+    assert_eq!(unescape(br"/a\4"), Path::new(r"/a\4"));
+    assert_eq!(unescape(br"/\777"), Path::new(r"/\777"));
+}
+
+#[test]
+fn a_mapping_is_known_by_the_end_of_its_line() {
+    let entry = Entry::open(process::id()).unwrap();
+    assert!(entry.maps("[stack]").unwrap());
+    assert!(!entry.maps("anon_inode:[io_uring]").unwrap());
+}

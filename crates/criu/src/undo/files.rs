@@ -1,0 +1,123 @@
+//! The files that CRIU writes into its directories.
+
+use std::{
+    collections::HashSet,
+    ffi::{OsStr, OsString},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    sync::Arc,
+};
+
+use rustix::fs::{AtFlags, Dir};
+
+use super::Leftover;
+
+/// Names that CRIU gives to what is no image (`criu/include/image-desc.h`, `criu/stats.c`,
+/// `criu/irmap.c`, CRIU 4.2): statistics, a cache, the link to the parent's images, the socket of
+/// lazy pages.
+const NAMES: &[&str] = &[
+    "stats-dump",
+    "stats-restore",
+    "irmap-cache",
+    "parent",
+    "lazy-pages.socket",
+];
+/// What the names of images end in.
+const IMAGE: &[u8] = b".img";
+
+/// A call's directories as they were before it.
+#[derive(Debug)]
+pub(crate) struct Written {
+    directories: Vec<(Arc<OwnedFd>, HashSet<OsString>)>,
+    log: OsString,
+}
+
+impl Written {
+    /// Looks at `directories`, which are open. `log` is the name of the log that CRIU will write.
+    pub fn look(directories: &[Arc<OwnedFd>], log: impl Into<OsString>) -> io::Result<Self> {
+        let directories = directories
+            .iter()
+            .map(|directory| Ok((Arc::clone(directory), names(directory)?)))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            directories,
+            log: log.into(),
+        })
+    }
+
+    /// Removes what CRIU has written since, the log only if it is not to be kept.
+    pub fn remove(self, keep_log: bool) -> Vec<Leftover> {
+        let mut left = Vec::new();
+        for (directory, before) in &self.directories {
+            let now = names(directory).unwrap_or_default();
+            let written = now.difference(before).filter(|name| {
+                let log = **name == self.log;
+                is_criu(name) || (log && !keep_log)
+            });
+            for name in written {
+                if rustix::fs::unlinkat(directory, name.as_os_str(), AtFlags::empty()).is_err() {
+                    left.push(Leftover::File { path: name.into() });
+                }
+            }
+        }
+        left
+    }
+}
+
+fn is_criu(name: &OsStr) -> bool {
+    name.as_bytes().ends_with(IMAGE) || NAMES.iter().any(|known| name == *known)
+}
+
+fn names(directory: &impl AsFd) -> io::Result<HashSet<OsString>> {
+    Dir::read_from(directory)?
+        .map(|entry| Ok(OsString::from_vec(entry?.file_name().to_bytes().to_vec())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::fs::{Mode, OFlags};
+
+    use super::*;
+
+    fn open(path: &std::path::Path) -> Arc<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Arc::new(rustix::fs::open(path, flags, Mode::empty()).unwrap())
+    }
+
+    fn listed(path: &std::path::Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_criu_has_written_goes_and_all_else_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        fs::write(path.join("old.img"), "").unwrap();
+        let written = Written::look(&[open(path)], "dump.log").unwrap();
+        for name in ["new.img", "stats-dump", "dump.log", "notes.txt"] {
+            fs::write(path.join(name), "").unwrap();
+        }
+        assert_eq!(written.remove(true), []);
+        assert_eq!(listed(path), ["dump.log", "notes.txt", "old.img"]);
+    }
+
+    #[test]
+    fn the_log_goes_where_there_is_nothing_to_tell() {
+        let directory = tempfile::tempdir().unwrap();
+        let written = Written::look(&[open(directory.path())], "dump.log").unwrap();
+        fs::write(directory.path().join("dump.log"), "").unwrap();
+        assert_eq!(written.remove(false), []);
+        assert_eq!(listed(directory.path()), [""; 0]);
+    }
+}

@@ -1,0 +1,130 @@
+//! What is undone after a call that did not succeed: files that CRIU wrote, processes that a
+//! restore left, and what a dump left in the processes where CRIU had to be killed.
+//!
+//! CRIU undoes what it can itself when it fails in order. Of that only files remain, and the
+//! zombies of a restore, whose ids the next try needs.
+
+mod dumped;
+mod files;
+mod restored;
+
+use std::{fmt, path::PathBuf};
+
+use rustix::process::Pid;
+
+pub(crate) use files::Written;
+pub(crate) use restored::Restored;
+
+/// Something that a call left and that could not be undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leftover {
+    /// A process has a mapping of CRIU's still (`memfd:CRIUMFD`). It runs; the memory is lost
+    /// until it ends.
+    Mapping {
+        /// The process.
+        pid: Pid,
+    },
+    /// A process is stopped and could not be made to run.
+    Stopped {
+        /// The process.
+        pid: Pid,
+    },
+    /// A process that was to be dumped is gone.
+    Gone {
+        /// The process.
+        pid: Pid,
+    },
+    /// A TCP connection says nothing to its peer, since it is in repair mode.
+    Repair {
+        /// The process that has it.
+        pid: Pid,
+        /// Its descriptor there.
+        descriptor: i32,
+    },
+    /// A network rule drops the packets of a connection.
+    Rule {
+        /// The command that removes it.
+        command: String,
+    },
+    /// A process that was being restored.
+    Process {
+        /// The process.
+        pid: Pid,
+    },
+    /// A file that CRIU wrote.
+    File {
+        /// Its path, or its name where the directory was given as a descriptor.
+        path: PathBuf,
+    },
+    /// A service's worker, whose process id nobody knows: it goes on, and may end the processes.
+    Worker,
+}
+
+impl fmt::Display for Leftover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mapping { pid } => write!(f, "a mapping of CRIU's in process {}", pid.as_raw_pid()),
+            Self::Stopped { pid } => write!(f, "process {} is stopped", pid.as_raw_pid()),
+            Self::Gone { pid } => write!(f, "process {} is gone", pid.as_raw_pid()),
+            Self::Repair { pid, descriptor } => write!(
+                f,
+                "the TCP connection that is descriptor {descriptor} of process {} is in repair mode",
+                pid.as_raw_pid()
+            ),
+            Self::Rule { command } => write!(f, "a network rule, which `{command}` removes"),
+            Self::Process { pid } => {
+                write!(f, "process {}, which was being restored", pid.as_raw_pid())
+            }
+            Self::File { path } => write!(f, "the file {}", path.display()),
+            Self::Worker => f.write_str(
+                "the service's worker, which cannot be cancelled: it goes on, and may end the processes",
+            ),
+        }
+    }
+}
+
+/// What there was before a call, so that what it adds can be taken away.
+#[derive(Debug, Default)]
+pub(crate) struct Undo {
+    /// The files that it may write.
+    pub written: Option<Written>,
+    /// The root of the tree that it dumps.
+    pub dumped: Option<Pid>,
+    /// The processes that it may make.
+    pub restored: Option<Restored>,
+}
+
+impl Undo {
+    /// CRIU has told the root process of a restore.
+    pub fn saw_root(&mut self, pid: Pid) {
+        if let Some(restored) = &mut self.restored {
+            restored.saw_root(pid);
+        }
+    }
+
+    /// Kills what the restore by `swrk` has made so far.
+    pub fn kill_restored(&mut self, swrk: Pid) {
+        if let Some(restored) = &mut self.restored {
+            restored.kill(swrk);
+        }
+    }
+
+    /// Undoes what is left, after CRIU has ended. `killed`: it had to be killed. `swrk` is `None`
+    /// for a service.
+    pub fn undo(mut self, swrk: Option<Pid>, killed: bool, keep_log: bool) -> Vec<Leftover> {
+        let mut left = Vec::new();
+        if killed && swrk.is_none() {
+            left.push(Leftover::Worker);
+        }
+        if let Some(restored) = &mut self.restored {
+            left.extend(restored.reap());
+        }
+        if let Some(root) = self.dumped.filter(|_| killed && swrk.is_some()) {
+            left.extend(dumped::undo(root));
+        }
+        if let Some(written) = self.written {
+            left.extend(written.remove(keep_log));
+        }
+        left
+    }
+}

@@ -1,0 +1,294 @@
+//! A `criu swrk` that does what `FAKE_SWRK` says, for tests of what the real one cannot be made
+//! to do.
+//!
+//! `FAKE_SWRK` is a list of steps, one a line. Version and feature checks, which a client makes
+//! by itself, are answered as CRIU 4.2.1 would, without a step. Each message that arrives is
+//! sent to the datagram socket `FAKE_SWRK_HEARD`, if that is set.
+//!
+//! ```text
+//! take                    waits for a request
+//! notify HOOK [PID]       calls a hook and waits for the answer; `refused` jumps to `fail`
+//! notify-with-fd HOOK     the same, with a descriptor
+//! tell HOOK [PID]         calls a hook and goes on whatever the answer
+//! tell-with-fd HOOK       the same, with a descriptor
+//! reply                   succeeds
+//! fail [ERRNO [MESSAGE]]  fails
+//! reply-as TYPE           succeeds, as if asked for request number TYPE
+//! reply-with-fd           succeeds, with a descriptor
+//! empty                   the reply of a CRIU that did not know the request
+//! cut                     half a reply
+//! huge BYTES              a reply of so many bytes
+//! say TEXT                writes to stderr
+//! flood BYTES             writes so many bytes to stderr
+//! write-until-refused     writes to a file until the kernel does not let it
+//! wait-for-file           waits until the file `FAKE_SWRK_GO` is there
+//! hang                    waits for ever, also when the socket closes
+//! exit STATUS             ends
+//! ```
+
+use std::{
+    env, fs,
+    io::{self, IoSlice, Write},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, FromRawFd, OwnedFd},
+        unix::net::UnixDatagram,
+    },
+    process, thread,
+    time::Duration,
+};
+
+use prost::Message;
+use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use stasis_criu::rpc::{
+    CriuFeatures, CriuNotify, CriuPageServerInfo, CriuReq, CriuReqType, CriuResp, CriuRestoreResp,
+    CriuVersion,
+};
+
+fn main() {
+    let arguments: Vec<String> = env::args().collect();
+    let [_, swrk, socket] = arguments.as_slice() else {
+        panic!("fake-swrk: called as {arguments:?}");
+    };
+    assert_eq!(swrk, "swrk");
+    // SAFETY: the client says that this descriptor is the socket, and nobody else here owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket.parse().unwrap()) };
+    let steps = env::var("FAKE_SWRK").unwrap_or_default();
+    Fake {
+        socket,
+        asked: CriuReqType::Empty,
+    }
+    .play(&steps);
+}
+
+struct Fake {
+    socket: OwnedFd,
+    asked: CriuReqType,
+}
+
+impl Fake {
+    fn play(&mut self, steps: &str) {
+        for step in steps.lines().map(str::trim).filter(|step| !step.is_empty()) {
+            let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
+            match verb {
+                "take" => self.take(),
+                "notify" => {
+                    if !self.notify(rest, false) {
+                        return self.fail("");
+                    }
+                }
+                "notify-with-fd" => {
+                    if !self.notify(rest, true) {
+                        return self.fail("");
+                    }
+                }
+                "tell" => {
+                    self.notify(rest, false);
+                }
+                "tell-with-fd" => {
+                    self.notify(rest, true);
+                }
+                "reply" => self.send(&self.success(), false),
+                "fail" => self.fail(rest),
+                "reply-as" => {
+                    let reply = CriuResp {
+                        r#type: rest.parse().unwrap(),
+                        ..self.success()
+                    };
+                    self.send(&reply, false);
+                }
+                "reply-with-fd" => self.send(&self.success(), true),
+                "empty" => self.send(
+                    &CriuResp {
+                        r#type: CriuReqType::Empty as i32,
+                        ..CriuResp::default()
+                    },
+                    false,
+                ),
+                "cut" => {
+                    let bytes = CriuResp {
+                        cr_errmsg: Some(String::from("a text that is cut")),
+                        ..self.success()
+                    }
+                    .encode_to_vec();
+                    self.send_bytes(&bytes[..bytes.len() / 2], false);
+                }
+                "huge" => {
+                    let reply = CriuResp {
+                        cr_errmsg: Some("x".repeat(rest.parse().unwrap())),
+                        ..self.success()
+                    };
+                    self.send(&reply, false);
+                }
+                "say" => eprintln!("{rest}"),
+                "flood" => {
+                    let bytes = vec![b'.'; rest.parse().unwrap()];
+                    io::stderr().write_all(&bytes).unwrap();
+                }
+                "write-until-refused" => write_until_refused(),
+                "wait-for-file" => {
+                    let go = env::var_os("FAKE_SWRK_GO").unwrap();
+                    while !fs::exists(&go).unwrap() {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                }
+                "hang" => loop {
+                    thread::sleep(Duration::from_secs(60));
+                },
+                "exit" => process::exit(rest.parse().unwrap()),
+                other => panic!("fake-swrk: no step {other:?}"),
+            }
+        }
+        // What real CRIU does at the end of a connection that was kept open.
+        if let Some(request) = self.receive() {
+            panic!("fake-swrk: nobody expected {request:?}");
+        }
+        process::exit(255);
+    }
+
+    /// Waits for a request that is not answered by itself.
+    fn take(&mut self) {
+        loop {
+            let Some(request) = self.receive() else {
+                process::exit(255);
+            };
+            match request.r#type() {
+                CriuReqType::Version => self.send(
+                    &CriuResp {
+                        r#type: CriuReqType::Version as i32,
+                        success: true,
+                        version: Some(CriuVersion {
+                            major_number: 4,
+                            minor_number: 2,
+                            sublevel: Some(1),
+                            ..CriuVersion::default()
+                        }),
+                        ..CriuResp::default()
+                    },
+                    false,
+                ),
+                CriuReqType::FeatureCheck => self.send(
+                    &CriuResp {
+                        r#type: CriuReqType::FeatureCheck as i32,
+                        success: true,
+                        features: Some(CriuFeatures {
+                            mem_track: Some(true),
+                            lazy_pages: Some(false),
+                            pidfd_store: Some(true),
+                        }),
+                        ..CriuResp::default()
+                    },
+                    false,
+                ),
+                asked => {
+                    self.asked = asked;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn notify(&self, hook: &str, with_descriptor: bool) -> bool {
+        let (script, pid) = match hook.split_once(' ') {
+            Some((script, pid)) => (script, Some(pid.parse().unwrap())),
+            None => (hook, None),
+        };
+        let notify = CriuResp {
+            r#type: CriuReqType::Notify as i32,
+            success: true,
+            notify: Some(CriuNotify {
+                script: Some(script.to_owned()),
+                pid,
+            }),
+            ..CriuResp::default()
+        };
+        self.send(&notify, with_descriptor);
+        self.receive().is_some_and(|answer| answer.notify_success())
+    }
+
+    fn success(&self) -> CriuResp {
+        let server = CriuPageServerInfo {
+            pid: Some(4711),
+            port: Some(4712),
+            ..CriuPageServerInfo::default()
+        };
+        let (asked, ps) = match self.asked {
+            CriuReqType::PageServer | CriuReqType::PageServerChld => {
+                (CriuReqType::PageServer, Some(server))
+            }
+            other => (other, None),
+        };
+        CriuResp {
+            r#type: asked as i32,
+            success: true,
+            restore: (asked == CriuReqType::Restore).then_some(CriuRestoreResp { pid: 4711 }),
+            ps,
+            status: (asked == CriuReqType::WaitPid).then_some(0x0300),
+            ..CriuResp::default()
+        }
+    }
+
+    fn fail(&self, what: &str) {
+        let (errno, message) = what.split_once(' ').unwrap_or((what, ""));
+        let reply = CriuResp {
+            success: false,
+            restore: None,
+            cr_errno: errno.parse().ok(),
+            cr_errmsg: Some(message.to_owned()).filter(|message| !message.is_empty()),
+            ..self.success()
+        };
+        self.send(&reply, false);
+    }
+
+    fn receive(&self) -> Option<CriuReq> {
+        let mut bytes = vec![0; 1 << 20];
+        let (_, length) = net::recv(&self.socket, &mut bytes[..], RecvFlags::empty()).ok()?;
+        if length == 0 {
+            return None;
+        }
+        let request = CriuReq::decode(&bytes[..length]).unwrap();
+        if let Some(heard) = env::var_os("FAKE_SWRK_HEARD") {
+            let said = format!("{request:?}");
+            let mouth = UnixDatagram::unbound().unwrap();
+            // The test may be over, or listen to the first messages only.
+            mouth.set_nonblocking(true).unwrap();
+            let _ = mouth.send_to(said.as_bytes(), heard);
+        }
+        Some(request)
+    }
+
+    fn send(&self, reply: &CriuResp, with_descriptor: bool) {
+        self.send_bytes(&reply.encode_to_vec(), with_descriptor);
+    }
+
+    fn send_bytes(&self, bytes: &[u8], with_descriptor: bool) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptor = fs::File::open("/dev/null").unwrap();
+        let descriptors = [descriptor.as_fd()];
+        if with_descriptor {
+            assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        }
+        // Larger than the buffer that a socket has.
+        let _ = net::sockopt::set_socket_send_buffer_size_force(&self.socket, bytes.len() * 2);
+        net::sendmsg(
+            &self.socket,
+            &[IoSlice::new(bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+        .unwrap();
+    }
+}
+
+/// Writes as CRIU writes pages, until it is cancelled.
+fn write_until_refused() {
+    let file = tempfile::tempfile().unwrap();
+    loop {
+        match rustix::io::pwrite(&file, &[0; 4096], 0) {
+            Ok(_) => thread::sleep(Duration::from_millis(1)),
+            Err(rustix::io::Errno::FBIG) => return,
+            Err(error) => panic!("fake-swrk: {error}"),
+        }
+    }
+}
