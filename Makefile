@@ -20,7 +20,7 @@ unit: ## Run the tests that need neither root nor the lab
 	cargo test --locked --workspace
 
 lab-test: ## Test the lab itself
-	lab/lab install
+	lab/lab install vm
 	lab/test
 
 e2e: build ## Run the end-to-end tests in the lab, on containerd 1.7, 2.1 and 2.4
