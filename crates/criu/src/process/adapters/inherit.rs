@@ -16,7 +16,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::{
+    fs::{Mode, OFlags, fstat, open},
+    io::Errno,
+};
 
 use externals::{Externals, external_file, terminal};
 
@@ -31,8 +34,9 @@ use crate::{
 
 /// The descriptors that a restored tree gets from us.
 ///
-/// Cedana opens external files for reading whatever they were opened for, and holds a FIFO's
-/// restore up by it; gives the numbers of its own descriptors to terminals; warns of a file that
+/// Cedana opens external files for reading whatever they were opened for, which holds the restore
+/// of a FIFO up, and takes whatever is at the path here, where the path is one of another mount;
+/// it gives the numbers of its own descriptors to terminals; warns of a file that
 /// is missing and lets CRIU fail; and where several of a tree's descriptors are of one file, gives
 /// all of them the first. Here a file is opened without being read (`O_PATH`), what is missing is
 /// told before CRIU is asked, and a replacement that would replace more than what was meant is
@@ -99,7 +103,7 @@ impl Inheritance {
         Ok(inheritance)
     }
 
-    /// External files that are not there any more, and connected Unix sockets whose other end was
+    /// External files that are not there any more, or have another file in their place; and connected Unix sockets whose other end was
     /// outside and has no name to connect to again. CRIU cannot restore a tree that had them open,
     /// and of such a socket it dies itself (4.2.1): [give](Self::inherit) a descriptor for each.
     pub fn missing(&self) -> impl Iterator<Item = &Missing> {
@@ -268,14 +272,13 @@ impl Inheritance {
             // CRIU opens it again through this, with the flags of the dump. Opened for reading
             // here, a FIFO would hold us up and a device might act.
             let path = Path::new(&file.path);
+            let missing = || Missing {
+                key: key.to_owned(),
+                was: path.to_owned(),
+            };
             match open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(descriptor) => self.give(key, descriptor),
-                Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {
-                    self.missing.push(Missing {
-                        key: key.to_owned(),
-                        was: path.to_owned(),
-                    });
-                }
+                Ok(descriptor) if is_still(&descriptor, file) => self.give(key, descriptor),
+                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => self.missing.push(missing()),
                 Err(errno) => {
                     return Err(ProcessError::File {
                         step: "open the external file",
@@ -298,6 +301,12 @@ impl Inheritance {
             }
         }
     }
+}
+
+/// Is what was opened by its path the file that the tree had open? The path was that of another
+/// mount, and may lead to anything here.
+fn is_still(opened: &OwnedFd, file: &FileState) -> bool {
+    fstat(opened).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (file.dev, file.inode))
 }
 
 /// Had the other end of a connection a name?

@@ -183,19 +183,28 @@ fn a_terminal_that_is_not_external_is_left_to_criu() {
 }
 
 #[test]
-fn external_files_are_opened_or_missing() {
+fn external_files_are_opened_if_they_are_still_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let fifo = directory.path().join("fifo");
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
-    let files = vec![
-        file(4, fifo.to_str().unwrap(), "00"),
-        file(5, "/nowhere/at/all", "00"),
-    ];
-    let state = tree(files, &["file[5:68]", "file[5:69]"]);
+    let stat = rustix::fs::stat(&fifo).unwrap();
+    let there = FileState {
+        dev: stat.st_dev,
+        inode: stat.st_ino,
+        ..file(4, fifo.to_str().unwrap(), "00")
+    };
+    let replaced = FileState {
+        inode: stat.st_ino + 1,
+        ..there.clone()
+    };
+    let gone = file(6, "/nowhere/at/all", "00");
+    let [first, second, third] = [&there, &replaced, &gone].map(external_file);
+    let external = [first.as_str(), second.as_str(), third.as_str()];
+    let state = tree(vec![there, replaced, gone], &external);
     let inheritance = Inheritance::new(&state, RestoreStdio::Keep).unwrap();
-    assert_eq!(keys(&inheritance), ["file[5:68]"]);
+    assert_eq!(keys(&inheritance), [first.as_str()]);
     let missing: Vec<_> = inheritance.missing().map(|missing| &missing.was).collect();
-    assert_eq!(missing, [Path::new("/nowhere/at/all")]);
+    assert_eq!(missing, [fifo.as_path(), Path::new("/nowhere/at/all")]);
 }
 
 #[test]
