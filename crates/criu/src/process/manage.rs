@@ -7,7 +7,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -66,6 +66,8 @@ pub struct Managed {
     entry: Entry,
     child: bool,
     exit: OnceLock<Exit>,
+    /// Held from asking the kernel to setting `exit`: it tells the status of a child once.
+    asking: Mutex<()>,
     attached: Option<Attached>,
 }
 
@@ -113,6 +115,7 @@ impl Managed {
             entry,
             child,
             exit: OnceLock::new(),
+            asking: Mutex::new(()),
             attached: None,
         }
     }
@@ -244,6 +247,7 @@ impl Managed {
 
     /// How it ended, if it has and that is to be known. Reaps a child.
     fn known_exit(&self) -> Result<Option<Exit>, ProcessError> {
+        let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(exit) = self.exit.get() {
             return Ok(Some(*exit));
         }
@@ -251,11 +255,8 @@ impl Managed {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
             match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
                 Ok(status) => status.map(|status| Exit::of_child(&status)),
-                // Somebody else in this process reaped it, or somebody who waits here too.
-                Err(Errno::CHILD) => match self.exit.get() {
-                    Some(exit) => Some(*exit),
-                    None => Some(self.kept_exit().unwrap_or(Exit::Unknown)),
-                },
+                // Somebody else in this process reaped it.
+                Err(Errno::CHILD) => Some(self.kept_exit().unwrap_or(Exit::Unknown)),
                 Err(errno) => return Err(self.failed("wait for", errno.into())),
             }
         } else if has_ended(self.pidfd.as_fd()) {

@@ -244,10 +244,12 @@ async fn an_orphan_that_nobody_reaps_is_a_zombie_and_then_unknown() {
 
 #[tokio::test]
 async fn a_child_that_another_started_here_is_ours_to_reap() {
-    let child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+    let mut child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
     let process = Managed::take_over(child.id()).unwrap();
     assert!(process.is_child());
     assert_eq!(process.exited().await.unwrap(), Exit::Code(3));
+    // Whoever else waits comes too late.
+    child.wait().unwrap_err();
     assert!(matches!(
         Managed::take_over(child.id()),
         Err(ProcessError::Gone { .. })
