@@ -5,12 +5,12 @@ use std::{fmt, io, time::Duration};
 use thiserror::Error;
 
 use crate::{
+    child::SpawnError,
     diagnosis::Diagnosis,
     link::ProtocolError,
     notify::{Hook, HookError},
     options::OptionError,
     request::Request,
-    swrk::SpawnError,
     undo::Leftover,
 };
 

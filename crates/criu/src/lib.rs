@@ -1,5 +1,6 @@
 //! CRIU's RPC: the client that Rust did not have.
 
+mod child;
 mod client;
 mod diagnosis;
 mod error;
@@ -18,6 +19,7 @@ mod undo;
 mod unknown;
 mod version;
 
+pub use child::SpawnError;
 pub use client::{
     Call, Connection, Criu, Dumped, Features, GRACE, IgnoredHook, PageServerChild,
     PageServerStarted, PreDumped, Restored,
@@ -30,7 +32,6 @@ pub use notify::{Hook, HookError, HookResult, NoHooks, Notify};
 pub use options::{OptionError, Options};
 pub use request::Request;
 pub use stats::{DumpStats, Pages, RestoreStats, StatsError};
-pub use swrk::SpawnError;
 pub use transport::TransportError;
 pub use undo::Leftover;
 pub use unknown::{MalformedMessage, UnknownField, UnknownFields};

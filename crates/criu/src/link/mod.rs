@@ -26,8 +26,8 @@ pub(crate) use peer::Endpoint;
 use peer::Peer;
 
 use crate::{
+    child::{SpawnError, cannot},
     notify::{HookCall, HookResult},
-    swrk::SpawnError,
 };
 
 /// A hook that waits for its answer.
@@ -141,8 +141,4 @@ fn serve(
         }
         peer.end(grace).await;
     });
-}
-
-fn cannot(step: &'static str) -> impl FnOnce(io::Error) -> SpawnError {
-    move |source| SpawnError::Prepare { step, source }
 }

@@ -6,7 +6,8 @@ use tokio::{sync::mpsc, time};
 
 use super::Job;
 use crate::{
-    swrk::{Program, SpawnError, Swrk},
+    child::SpawnError,
+    swrk::{Program, Swrk},
     transport::{Connection, Packet, TransportError},
 };
 
