@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         number: 19,
         name: "veths",
-        since: Release::new(1, 3, 0),
+        since: Release::new(1, 2, 0),
         requests: DUMPS_AND_RESTORE,
         key: Key::None("`external=veth[IN]:OUT` is the same"),
         by: By::Successor(37),

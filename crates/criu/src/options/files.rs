@@ -15,7 +15,7 @@ pub(super) const ROWS: &[Row] = &[
         4,
         ext_unix_sk,
         Key::Named("ext-unix-sk"),
-        Release::new(1, 0, 0),
+        Release::new(0, 8, 0),
         DUMPS_AND_RESTORE,
         files.ext_unix_sk
     ),
@@ -23,7 +23,7 @@ pub(super) const ROWS: &[Row] = &[
         6,
         evasive_devices,
         Key::Named("evasive-devices"),
-        Release::new(1, 0, 0),
+        Release::new(0, 8, 0),
         DUMPS,
         files.evasive_devices
     ),
@@ -31,7 +31,7 @@ pub(super) const ROWS: &[Row] = &[
         8,
         file_locks,
         Key::Named("file-locks"),
-        Release::new(1, 0, 0),
+        Release::new(0, 8, 0),
         DUMPS_AND_RESTORE,
         files.file_locks
     ),

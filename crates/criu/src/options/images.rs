@@ -12,7 +12,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         number: 1,
         name: "images_dir_fd",
-        since: Release::new(1, 0, 0),
+        since: Release::new(0, 8, 0),
         requests: ALL,
         key: Key::None(OF_THE_REQUEST),
         by: By::Descriptor {
@@ -56,7 +56,7 @@ pub(super) const ROWS: &[Row] = &[
         14,
         parent_img,
         Key::Named("prev-images-dir"),
-        Release::new(1, 0, 0),
+        Release::new(1, 2, 0),
         DUMPS_AND_SERVERS,
         images.parent
     ),

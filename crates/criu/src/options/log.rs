@@ -11,7 +11,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         number: 9,
         name: "log_level",
-        since: Release::new(1, 0, 0),
+        since: Release::new(0, 8, 0),
         requests: ALL,
         key: Key::Named("verbosity"),
         by: By::Setter {
@@ -23,7 +23,7 @@ pub(super) const ROWS: &[Row] = &[
         10,
         log_file,
         Key::Named("log-file"),
-        Release::new(1, 0, 0),
+        Release::new(0, 8, 0),
         ALL,
         log.file
     ),

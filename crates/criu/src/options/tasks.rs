@@ -23,7 +23,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         number: 2,
         name: "pid",
-        since: Release::new(1, 0, 0),
+        since: Release::new(0, 8, 0),
         requests: DUMPS,
         key: Key::None("the request names the process"),
         by: By::Setter {
@@ -40,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
         3,
         leave_running,
         Key::Named("leave-running"),
-        Release::new(1, 0, 0),
+        Release::new(0, 8, 0),
         DUMPS,
         tasks.leave_running
     ),
@@ -56,7 +56,7 @@ pub(super) const ROWS: &[Row] = &[
         7,
         shell_job,
         Key::Named("shell-job"),
-        Release::new(1, 0, 0),
+        Release::new(0, 8, 0),
         DUMPS_AND_RESTORE,
         tasks.shell_job
     ),

@@ -13,7 +13,7 @@ pub(super) const ROWS: &[Row] = &[
         5,
         tcp_established,
         Key::Named("tcp-established"),
-        Release::new(1, 0, 0),
+        Release::new(0, 8, 0),
         DUMPS_AND_RESTORE,
         tcp.established
     ),
