@@ -5,6 +5,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 shim := containerd-shim-stasis-v1
+binaries := $(shim) stasis
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +28,8 @@ e2e: build ## Run the end-to-end tests in the lab, on containerd 1.7, 2.1 and 2.
 	lab/lab install
 	tests/run
 
-build: ## Build the shim (target/release/containerd-shim-stasis-v1)
-	cargo build --locked --release --package $(shim)
+build: ## Build the shim and the command (target/release)
+	cargo build --locked --release $(addprefix --package ,$(binaries))
 
 check: ## Formatting, lints, documentation, licences and shell scripts
 	cargo fmt --all --check
@@ -38,8 +39,9 @@ check: ## Formatting, lints, documentation, licences and shell scripts
 	cargo deny --locked check licenses bans sources
 	scripts/check-shell
 
-install: build ## Install the shim below PREFIX (/usr/local)
-	install -D -m 755 target/release/$(shim) $(DESTDIR)$(PREFIX)/bin/$(shim)
+install: build ## Install both below PREFIX (/usr/local)
+	install -D -m 755 --target-directory $(DESTDIR)$(PREFIX)/bin \
+		$(addprefix target/release/,$(binaries))
 
 clean: ## Remove what was built, but for the lab's cache
 	cargo clean

@@ -1,0 +1,178 @@
+//! How the command fails: one line, a kind for programs, and an exit status.
+
+use std::{fmt, process::ExitCode};
+
+use serde_json::json;
+use stasis_criu::{Error, process::ProcessError};
+
+use crate::{
+    output::{Output, complain, one_line},
+    signals::{Interrupted, Signal},
+};
+
+/// The exit status of a command that failed.
+pub const FAILED: u8 = 1;
+/// The exit status of a command that was not understood.
+const USAGE: u8 = 2;
+/// What the shell adds to the number of a signal.
+const SIGNALLED: u8 = 128;
+
+/// What became of the processes, besides the error. It is the context of an error.
+#[derive(Debug)]
+pub struct Fate(pub String);
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Something that cannot be done as it was asked for.
+#[derive(Debug)]
+pub struct Refused(pub String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Says why it failed, and with which status to exit: `status`, unless `cancelled` did it.
+pub fn failed(
+    output: &Output,
+    error: &anyhow::Error,
+    cancelled: Option<Signal>,
+    status: u8,
+) -> ExitCode {
+    let kind = kind(error);
+    say(output.is_json(), &line(error), kind);
+    match (kind, cancelled) {
+        (CANCELLED, Some(signal)) => ExitCode::from(SIGNALLED.saturating_add(signal.number())),
+        _ => ExitCode::from(status),
+    }
+}
+
+/// Says what is wrong with the arguments; or helps, if that was asked for.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody may be reading.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    // There are no arguments to ask yet.
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let rendered = error.to_string();
+        let first = rendered.lines().next().unwrap_or_default();
+        let message = first.strip_prefix("error: ").unwrap_or(first);
+        print(message, "usage");
+    }
+    ExitCode::from(USAGE)
+}
+
+/// The error, what it comes from, and what became of the processes.
+fn line(error: &anyhow::Error) -> String {
+    let fate = error.downcast_ref::<Fate>();
+    let chain: Vec<String> = error
+        .chain()
+        .skip(usize::from(fate.is_some()))
+        .map(ToString::to_string)
+        .collect();
+    let mut line = chain.join(": ");
+    if let Some(fate) = fate {
+        line.push_str("; ");
+        line.push_str(&fate.0);
+    }
+    line
+}
+
+fn say(json: bool, line: &str, kind: &str) {
+    if json {
+        print(line, kind);
+    }
+    complain(line);
+}
+
+fn print(message: &str, kind: &str) {
+    use std::io::Write as _;
+
+    let object = json!({ "error": one_line(message), "kind": kind });
+    // The exit status says it too.
+    let _ = writeln!(std::io::stdout(), "{object}");
+}
+
+const CANCELLED: &str = "cancelled";
+
+/// What a program goes by; documented in the README.
+fn kind(error: &anyhow::Error) -> &'static str {
+    error
+        .chain()
+        .find_map(|cause| {
+            cause
+                .downcast_ref::<Error>()
+                .map(kind_of_call)
+                .or_else(|| cause.downcast_ref::<ProcessError>().map(kind_of_process))
+                .or_else(|| cause.downcast_ref::<Interrupted>().map(|_| CANCELLED))
+                .or_else(|| cause.downcast_ref::<Refused>().map(|_| "unavailable"))
+        })
+        .unwrap_or("other")
+}
+
+fn kind_of_call(error: &Error) -> &'static str {
+    match error {
+        Error::Options(_) => "options",
+        Error::Start { .. } => "start",
+        Error::Prepare { .. } => "prepare",
+        Error::Failed { .. } => "failed",
+        Error::NoReply { .. } => "no-reply",
+        Error::Protocol { .. } => "protocol",
+        // A hook is ours, and knows better what went wrong.
+        Error::Hook { source, .. } => source
+            .downcast_ref::<ProcessError>()
+            .map_or("hook", kind_of_process),
+        Error::Cancelled { .. } => CANCELLED,
+        Error::Deadline { .. } => "deadline",
+        Error::Closed { .. } => "closed",
+        Error::Unavailable { .. } => "unavailable",
+    }
+}
+
+fn kind_of_process(error: &ProcessError) -> &'static str {
+    match error {
+        ProcessError::Gone { .. } => "gone",
+        ProcessError::IoUring { .. }
+        | ProcessError::Terminal { .. }
+        | ProcessError::Stdio { .. } => "unavailable",
+        ProcessError::Start { .. } => "start",
+        // The enumeration is open: what it gets besides is about processes too.
+        _ => "process",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_whole_chain_and_ends_with_the_fate() {
+        let error = anyhow!("no such file")
+            .context("cannot open it")
+            .context(Fate(String::from("process 7 runs on as before")));
+        assert_eq!(
+            line(&error),
+            "cannot open it: no such file; process 7 runs on as before"
+        );
+    }
+
+    #[test]
+    fn a_kind_is_found_beneath_contexts() {
+        let gone = ProcessError::Gone { pid: 7 };
+        let error: anyhow::Result<()> = Err(gone.into());
+        let error = error.context("x").context(Fate(String::new()));
+        assert_eq!(kind(&error.unwrap_err()), "gone");
+        assert_eq!(kind(&anyhow!("something")), "other");
+    }
+}

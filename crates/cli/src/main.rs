@@ -1,0 +1,39 @@
+//! `stasis`: dumps and restores processes with CRIU, for people.
+//!
+//! `arguments` is what one can say, `commands` has one file for each verb. Beneath them: `signals`
+//! turns Ctrl-C into a cancellation, `output` and `failure` say what came of it. What a dump or a restore is, is the business of `stasis_criu`; nothing here knows CRIU.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod commands;
+mod failure;
+mod output;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use arguments::Arguments;
+use output::Output;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return failure::usage(&error),
+    };
+    let output = Output::new(arguments.json, arguments.quiet);
+    output.log_warnings();
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::failed(&output, &error.into(), None, failure::FAILED),
+    };
+    let code = runtime.block_on(commands::run(arguments, &output));
+    // A thread that waits for input is not waited for.
+    runtime.shutdown_background();
+    code
+}
