@@ -387,7 +387,7 @@ mod tests {
             &[0x0b, 0x0c],
             &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f],
         ] {
-            assert!(decode::<CriuResp>(RESPONSE, bytes).is_err());
+            decode::<CriuResp>(RESPONSE, bytes).unwrap_err();
         }
     }
 }

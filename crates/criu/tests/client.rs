@@ -1,5 +1,7 @@
 //! The client against a CRIU that misbehaves on purpose (`support/fake_swrk.rs`).
 
+#![expect(clippy::tests_outside_test_module, reason = "this whole file is one")]
+
 use std::{
     env, fs,
     future::Future,

@@ -250,6 +250,10 @@ impl Call {
             Ok(decoded) => decoded,
             Err(error) => return self.broken(peer, ProtocolError::Malformed(error)),
         };
+        if let (true, Some(swrk)) = (self.cancelled.is_some() || !reply.success, &peer.swrk) {
+            // What CRIU kills in a moment is nobody's child then.
+            self.job.undo.look(swrk.pid());
+        }
         if reply.r#type == CriuReqType::Notify as i32 {
             let notify = reply.notify.unwrap_or_default();
             self.hook(peer, &notify, packet.descriptors).await;

@@ -102,6 +102,13 @@ impl Undo {
         }
     }
 
+    /// Takes down what the restore by `swrk` has made so far.
+    pub fn look(&mut self, swrk: Pid) {
+        if let Some(restored) = &mut self.restored {
+            restored.look(swrk);
+        }
+    }
+
     /// Kills what the restore by `swrk` has made so far.
     pub fn kill_restored(&mut self, swrk: Pid) {
         if let Some(restored) = &mut self.restored {

@@ -3,24 +3,33 @@
 //! They are known by three things together: they began after the restore did, they have an id
 //! that the images name (the last of `NSpid`, their id in their own namespace), and they descend
 //! from the `criu` that restores or, as siblings of it (`rst_sibling`), from this process.
+//!
+//! Whoever is killed keeps its id until it is reaped, and the next try needs it: so it counts as
+//! gone only then. This process reaps its own children; all others' parents, or whoever has orphans
+//! here, reap theirs.
 
 use std::{
     collections::HashSet,
     fs,
     os::fd::{AsFd, OwnedFd},
+    thread,
     time::{Duration, Instant},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
+    io::Errno,
     process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions},
 };
 
 use super::Leftover;
-use crate::swrk;
+use crate::{swrk, sys};
 
-/// How long a killed process may take to end.
+/// How long a killed process may take to end and to be reaped.
 const DEATH: Duration = Duration::from_secs(2);
+/// How often it is looked whether one has been: that a process is reaped no event tells before
+/// Linux 6.9.
+const LOOK: Duration = Duration::from_millis(1);
 /// Deeper than any tree of processes.
 const MAX_PROCESSES: usize = 1 << 16;
 
@@ -69,22 +78,48 @@ impl Restored {
         self.root = Some(pid);
     }
 
+    /// Takes down what the restore has made so far.
+    pub fn look(&mut self, swrk: Pid) {
+        self.find(Some(swrk));
+    }
+
     /// Kills all that the restore has made so far.
     pub fn kill(&mut self, swrk: Pid) {
         self.find(Some(swrk));
         self.kill_found();
     }
 
-    /// Kills what is still there, now that CRIU has ended, and reaps what is this process's.
+    /// Kills what is still there, now that CRIU has ended, and waits until all of it is gone.
     pub fn reap(&mut self) -> Vec<Leftover> {
         self.find(None);
+        self.find_zombies();
         self.kill_found();
         let deadline = Instant::now() + DEATH;
         self.found
             .drain(..)
-            .filter(|(_, pidfd)| !ended(pidfd, deadline))
+            .filter(|(_, pidfd)| !is_gone(pidfd, deadline))
             .map(|(pid, _)| Leftover::Process { pid })
             .collect()
+    }
+
+    /// Finds those that CRIU itself has killed, and that nobody has reaped yet.
+    fn find_zombies(&mut self) {
+        let pids = fs::read_dir("/proc").into_iter().flatten();
+        let pids =
+            pids.filter_map(|entry| swrk::pid(entry.ok()?.file_name().to_str()?.parse().ok()?));
+        for pid in pids.take(MAX_PROCESSES) {
+            if is_zombie(pid) && self.is_restored(pid) {
+                self.take_down(pid);
+            }
+        }
+    }
+
+    fn take_down(&mut self, pid: Pid) {
+        let known = self.found.iter().any(|(found, _)| *found == pid);
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+        if let (false, Ok(pidfd)) = (known, pidfd) {
+            self.found.push((pid, pidfd));
+        }
     }
 
     fn find(&mut self, swrk: Option<Pid>) {
@@ -100,12 +135,7 @@ impl Restored {
                 continue;
             }
             queue.extend(swrk::children(pid));
-            let known = self.found.iter().any(|(found, _)| *found == pid);
-            if let (false, Ok(pidfd)) =
-                (known, rustix::process::pidfd_open(pid, PidfdFlags::empty()))
-            {
-                self.found.push((pid, pidfd));
-            }
+            self.take_down(pid);
         }
     }
 
@@ -130,21 +160,35 @@ impl Restored {
     }
 }
 
-/// Waits until `deadline` for the end of a process, and reaps it if it is ours.
-fn ended(pidfd: &OwnedFd, deadline: Instant) -> bool {
+/// Waits until `deadline` for a process to end and to be reaped, and reaps it if it is ours.
+fn is_gone(pidfd: &OwnedFd, deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
     let timeout = Timespec {
         tv_sec: left.as_secs().try_into().unwrap_or_default(),
         tv_nsec: left.subsec_nanos().into(),
     };
     let mut poll = [PollFd::new(pidfd, PollFlags::IN)];
-    let ended = rustix::event::poll(&mut poll, Some(&timeout)).is_ok_and(|ready| ready > 0);
-    if ended {
-        // Another's child is reaped by its own parent.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options);
+    if !rustix::event::poll(&mut poll, Some(&timeout)).is_ok_and(|ready| ready > 0) {
+        return false;
     }
-    ended
+    // Another's child is reaped by its own parent.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options);
+    loop {
+        match sys::send_signal(pidfd.as_fd(), 0) {
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return true,
+            _ if Instant::now() >= deadline => return false,
+            _ => thread::sleep(LOOK),
+        }
+    }
+}
+
+fn is_zombie(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
+    stat.is_ok_and(|stat| {
+        let state = stat.rsplit_once(')').map(|(_, fields)| fields.trim_start());
+        state.is_some_and(|fields| fields.starts_with('Z'))
+    })
 }
 
 /// The id in the innermost namespace: the last of `NSpid` in `/proc/PID/status`.

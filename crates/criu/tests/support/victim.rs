@@ -11,7 +11,7 @@
 
 use std::{
     env, fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     process, thread,
     time::Duration,
@@ -43,7 +43,11 @@ fn main() {
             "--listen" => {
                 let port = number.try_into().unwrap();
                 let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-                thread::spawn(move || listener.incoming().for_each(|stream| answer_on(stream.unwrap())));
+                thread::spawn(move || {
+                    listener
+                        .incoming()
+                        .for_each(|stream| answer_on(stream.unwrap()))
+                });
             }
             other => panic!("victim: no option {other}"),
         }
@@ -91,11 +95,17 @@ fn beat() {
 
 fn answer_on(mut stream: TcpStream) {
     thread::spawn(move || {
+        // It wakes up like the others.
+        stream.set_read_timeout(Some(BEAT)).unwrap();
         let mut byte = [0; 1];
-        while stream.read_exact(&mut byte).is_ok() {
-            byte[0] = byte[0].wrapping_add(1);
-            if stream.write_all(&byte).is_err() {
-                return;
+        loop {
+            match stream.read(&mut byte) {
+                Ok(1) => stream.write_all(&[byte[0].wrapping_add(1)]).unwrap(),
+                Ok(_) => return,
+                // Being stopped for a dump interrupts it.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => panic!("victim: {error}"),
             }
         }
     });
