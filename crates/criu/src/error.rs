@@ -10,6 +10,7 @@ use crate::{
     link::ProtocolError,
     notify::{Hook, HookError},
     options::OptionError,
+    pages::PagesError,
     request::Request,
     undo::Leftover,
 };
@@ -44,6 +45,14 @@ pub enum Error {
         step: &'static str,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// Its pages cannot go where they are to go.
+    #[error("no {request}, since its pages cannot be moved")]
+    Pages {
+        /// What was asked for.
+        request: Request,
+        /// Why not.
+        source: PagesError,
     },
     /// CRIU tried and failed.
     #[error("the {request} failed: {diagnosis}")]

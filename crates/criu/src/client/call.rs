@@ -120,6 +120,20 @@ impl<'a, T> Call<'a, T> {
         self
     }
 
+    /// Cancels the call when `cancelled` resolves, besides what [`until`](Self::until) says.
+    pub(crate) fn also_until(mut self, cancelled: impl Future<Output = ()> + Send + 'a) -> Self {
+        let until = self.until.take();
+        self.until(async move {
+            match until {
+                Some(until) => tokio::select! {
+                    () = until => {}
+                    () = cancelled => {}
+                },
+                None => cancelled.await,
+            }
+        })
+    }
+
     async fn run(self) -> Result<T, Error> {
         let Self {
             criu,
@@ -143,6 +157,7 @@ impl<'a, T> Call<'a, T> {
         ask.notify = notify.map(|notify| notify as &mut dyn Notify);
         ask.deadline = deadline;
         ask.until = until.map(|until| until as BoxFuture<'_, ()>);
+        ask.connect_pages(criu).await?;
         let needs = ask.needs(criu)?;
         let mut connection = Connection::with(criu, needs).await?;
         let result = connection.ask(ask, finish).await;

@@ -26,9 +26,10 @@ use crate::{
     Error, NoHooks, Notify, Options, Request, Version,
     diagnosis::{self, Evidence, Log},
     files::Directory,
-    link::{CancelledBy, End, Job, Link, Outcome, ProtocolError, Question},
+    link::{CancelledBy, End, Job, Link, Outcome, PageSocket, ProtocolError, Question},
     options::Rendered,
-    rpc::{CriuFeatures, CriuOpts, CriuReq},
+    pages::{self, CONNECT, PageServerClient},
+    rpc::{CriuFeatures, CriuOpts, CriuPageServerInfo, CriuReq},
     stats::{DumpStats, RestoreStats},
     swrk::pid,
     undo::{Restored as RestoredTree, Undo, Written},
@@ -90,6 +91,47 @@ impl<'a> Ask<'a> {
         })
     }
 
+    /// Connects to the page server, if it is named by its address, so that the socket is ours.
+    ///
+    /// A service inherits none, and CRIU 4.2 sends in the clear over one that it inherits: with
+    /// TLS it connects itself.
+    pub async fn connect_pages(&mut self, criu: &Criu) -> Result<(), Error> {
+        let request = self.request;
+        let Some((options, rendered)) = &mut self.options else {
+            return Ok(());
+        };
+        let Some(server) = options.page_server_of(request) else {
+            return Ok(());
+        };
+        if criu.is_service() || options.has_tls() {
+            return Ok(());
+        }
+        let within = self
+            .deadline
+            .map_or(CONNECT, |deadline| deadline.min(CONNECT));
+        let client = PageServerClient::new(server.ip().to_string(), server.port()).within(within);
+        let cancelled = async {
+            match &mut self.until {
+                Some(until) => until.await,
+                None => std::future::pending().await,
+            }
+        };
+        let socket = tokio::select! {
+            biased;
+            () = cancelled => {
+                let left = Vec::new().into();
+                return Err(Error::Cancelled { request, left });
+            }
+            socket = client.socket() => socket.map_err(|source| Error::Pages { request, source })?,
+        };
+        rendered.opts.ps = Some(CriuPageServerInfo {
+            fd: Some(socket.as_raw_fd()),
+            ..CriuPageServerInfo::default()
+        });
+        rendered.inherited.push(Arc::new(socket));
+        Ok(())
+    }
+
     /// What the CRIU has to be like that is asked.
     pub fn needs(&self, criu: &Criu) -> Result<Needs, Error> {
         let request = self.request;
@@ -101,6 +143,14 @@ impl<'a> Ask<'a> {
                 how: "with descriptors to inherit over a service",
                 instead: "use a CRIU of your own (Criu::new)",
             });
+        }
+        if let Some((options, _)) = &self.options
+            && request == Request::Dump
+            && options.is_lazy()
+        {
+            let elsewhere = criu.is_service();
+            pages::check_lazy_dump(options, elsewhere)
+                .map_err(|source| Error::Pages { request, source })?;
         }
         let shell_job = rendered.is_some_and(|rendered| rendered.opts.shell_job());
         Ok(Needs {
@@ -283,7 +333,7 @@ impl Connection {
             request,
             message: prepared.message,
             keep: prepared.keep,
-            page_server: prepared.page_server,
+            pages: prepared.pages,
             keeps_open,
             becomes_command: prepared.becomes_command,
             deadline: deadline.map(|deadline| Instant::now() + deadline),
@@ -397,7 +447,7 @@ impl PageServerChild {
 struct Prepared {
     message: Vec<u8>,
     keep: Vec<Arc<OwnedFd>>,
-    page_server: Option<Arc<OwnedFd>>,
+    pages: Option<PageSocket>,
     becomes_command: bool,
     undo: Undo,
     /// Where CRIU leaves its log and its statistics.
@@ -450,9 +500,16 @@ impl Prepared {
         }
         let server = opts.ps.as_ref().and_then(|server| server.fd);
         let of_server = |fd: &&Arc<OwnedFd>| Some(fd.as_raw_fd()) == server;
+        let ours = rendered.inherited.iter().find(of_server);
+        let pages = match (ours, options.page_server_of(request)) {
+            (Some(socket), _) => Some(PageSocket::Ours(Arc::clone(socket))),
+            (None, Some(server)) => Some(PageSocket::ToServer(server)),
+            (None, None) if options.is_lazy() => options.pages_port().map(PageSocket::Listening),
+            (None, None) => None,
+        };
         Ok(Self {
             keep: rendered.ours.clone(),
-            page_server: rendered.inherited.iter().find(of_server).cloned(),
+            pages,
             becomes_command: !opts.exec_cmd.is_empty(),
             undo,
             logs: rendered.work.as_ref().or(rendered.images.as_ref()).cloned(),

@@ -7,7 +7,7 @@ mod outcome;
 use std::{
     ffi::OsString,
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -402,6 +402,14 @@ impl Criu {
         Link::open(endpoint, self.grace, self.open.clone())
             .await
             .map_err(|source| Error::Start { request, source })
+    }
+
+    /// Its binary and its environment, unless it is a service.
+    pub(crate) fn program(&self) -> Option<(&Path, &[(OsString, OsString)])> {
+        match &self.place {
+            Place::Binary(binary) => Some((binary, &self.environment)),
+            Place::Service(_) => None,
+        }
     }
 
     fn is_service(&self) -> bool {

@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     Question,
     peer::{Farewell, Peer, listen},
+    sockets::PageSocket,
 };
 use crate::{
     notify::{Hook, HookCall, HookError},
@@ -39,8 +40,8 @@ pub(crate) struct Job {
     pub message: Vec<u8>,
     /// Descriptors that CRIU opens through `/proc` by the numbers that they have here.
     pub keep: Vec<Arc<OwnedFd>>,
-    /// The socket of a page server, which is shut where the call is cancelled.
-    pub page_server: Option<Arc<OwnedFd>>,
+    /// The socket that its pages go over, which is shut where the call is cancelled.
+    pub pages: Option<PageSocket>,
     /// Whether CRIU goes on after it: `keep_open`, or a pre-dump.
     pub keeps_open: bool,
     /// Whether CRIU becomes another program after it (`exec_cmd`).
@@ -391,12 +392,15 @@ impl Call {
         // Where a hook has failed CRIU gives up by itself, and its log is whole.
         let by_itself = matches!(why, CancelledBy::Hook(..));
         self.cancelled = Some((why, Instant::now()));
-        if self.job.request.freezes() && !by_itself && self.past != Some(Hook::PostDump) {
+        // A lazy dump waits for its peer after post-dump.
+        let serves = matches!(self.job.pages, Some(PageSocket::Listening(_)));
+        let past = self.past == Some(Hook::PostDump) && !serves;
+        if self.job.request.freezes() && !by_itself && !past {
             if let Some(swrk) = &peer.swrk {
                 swrk.refuse_writes();
             }
-            if let Some(socket) = &self.job.page_server {
-                let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+            if let Some(pages) = &self.job.pages {
+                pages.shut(peer.swrk.as_ref().map(Swrk::pid));
             }
         }
     }

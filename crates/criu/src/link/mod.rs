@@ -15,6 +15,7 @@
 
 mod call;
 mod peer;
+mod sockets;
 
 use std::{io, thread, time::Duration};
 
@@ -24,6 +25,7 @@ pub use call::ProtocolError;
 pub(crate) use call::{CancelledBy, End, Job, Outcome};
 pub(crate) use peer::Endpoint;
 use peer::Peer;
+pub(crate) use sockets::PageSocket;
 
 use crate::{
     child::{SpawnError, cannot},

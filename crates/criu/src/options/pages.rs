@@ -1,6 +1,10 @@
 //! Where pages go instead of the images directory: page server, TLS, and word that it listens.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    ffi::OsString,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use super::{
     Options,
@@ -129,6 +133,46 @@ impl Options {
     }
 }
 
+/// What the client has to know of it.
+impl Options {
+    /// The page server that a dump sends to, if it is named by its address.
+    pub(crate) fn page_server_of(&self, request: Request) -> Option<SocketAddr> {
+        match self.pages.server {
+            Some(PageServer::Address {
+                address: Some(address),
+                port,
+            }) if DUMPS.contains(&request) && !self.memory.lazy_pages => {
+                Some((address, port).into())
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn has_page_server(&self) -> bool {
+        self.pages.server.is_some()
+    }
+
+    /// The port at which a lazy dump listens.
+    pub(crate) fn pages_port(&self) -> Option<u16> {
+        match self.pages.server {
+            Some(PageServer::Address { port, .. }) => Some(port).filter(|port| *port != 0),
+            Some(PageServer::Descriptor(_)) | None => None,
+        }
+    }
+
+    pub(crate) fn has_tls(&self) -> bool {
+        self.pages.tls.is_some()
+    }
+
+    pub(crate) fn is_lazy(&self) -> bool {
+        self.memory.lazy_pages
+    }
+
+    pub(crate) fn has_config_file(&self) -> bool {
+        self.images.config.is_some()
+    }
+}
+
 /// The other end of a transfer of pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PageServer {
@@ -250,6 +294,25 @@ impl Tls {
         self.no_cn_verify = set;
         self
     }
+
+    /// The same as arguments of a command.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = vec![OsString::from("--tls")];
+        for (flag, file) in [
+            ("--tls-cacert", &self.cacert),
+            ("--tls-cacrl", &self.cacrl),
+            ("--tls-cert", &self.cert),
+            ("--tls-key", &self.key),
+        ] {
+            if let Some(file) = file {
+                arguments.extend([flag.into(), file.into()]);
+            }
+        }
+        if self.no_cn_verify {
+            arguments.push("--tls-no-cn-verify".into());
+        }
+        arguments
+    }
 }
 
 pub(super) fn check(options: &Options, context: Context<'_>) -> Result<(), OptionError> {
@@ -279,8 +342,7 @@ pub(super) fn check(options: &Options, context: Context<'_>) -> Result<(), Optio
                 option: "ps",
                 other: "lazy_pages",
                 reason: "CRIU passes over the address and listens at all of them; give only the \
-                         port, and TLS or a network namespace to keep others out, or put the \
-                         address into a configuration file",
+                         port, and TLS or a network namespace to keep others out",
             });
         }
         Some(PageServer::Address { address, port }) if dumps && !lazy => {

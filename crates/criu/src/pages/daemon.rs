@@ -1,0 +1,358 @@
+//! The daemon of lazy pages, `criu lazy-pages`, in a thread of its own.
+//!
+//! There is no request for it: it is a command. It listens at `lazy-pages.socket` in its work
+//! directory, writes one byte to `--status-fd` then, and ends with 0 once all memory is where it
+//! belongs. Where it ends before, the kernel gives the restored processes zeros for what has not
+//! come: the sooner they are ended the fewer they read. So the thread stays until the daemon has
+//! ended, whoever waits for it or does not any more.
+
+use std::{
+    ffi::OsString,
+    future::Future,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::process::{CommandExt, ExitStatusExt},
+    },
+    path::PathBuf,
+    process::{Command, ExitStatus, Stdio},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use rustix::{fs::AtFlags, process::Pid};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::unix::pipe,
+    sync::{mpsc, oneshot, watch},
+    time,
+};
+
+use super::{PagesError, tree::Tree};
+use crate::{
+    Error, Request,
+    child::{Child, SpawnError, cannot},
+    diagnosis::{self, Diagnosis, Evidence, Log},
+    sys,
+    undo::Leftover,
+};
+
+/// How long it may take until it listens.
+const READY: Duration = Duration::from_secs(10);
+/// Its log, in its work directory.
+const LOG: &str = "lazy-pages.log";
+/// Where it listens, in its work directory (`criu/uffd.c`).
+const SOCKET: &str = "lazy-pages.socket";
+
+/// How to start it.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// The binary: a path, or a name to be found in `PATH`.
+    pub binary: PathBuf,
+    /// Set in its environment, besides ours.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Arguments besides those that name its directories.
+    pub arguments: Vec<OsString>,
+    /// The images.
+    pub images: Arc<OwnedFd>,
+    /// Where its socket and its log are.
+    pub work: Arc<OwnedFd>,
+}
+
+/// What its thread is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// These processes run, and get their memory from it. The answer comes when they are looked
+    /// after, or, where it has ended already, when they have: with what is left of them.
+    Guard(Tree, oneshot::Sender<Vec<Leftover>>),
+    /// End it, and them.
+    GiveUp,
+}
+
+/// How it ended.
+#[derive(Debug, Clone)]
+pub(super) enum End {
+    /// All memory is where it belongs.
+    Filled,
+    /// It ended, or was ended, before that.
+    Early {
+        /// Whether somebody killed it: else it gave up, and that may be because the restore did.
+        killed: bool,
+        /// Why.
+        diagnosis: Box<Diagnosis>,
+        /// The processes that are left of those that waited for it.
+        left: Vec<Leftover>,
+    },
+}
+
+/// The daemon as its thread's owner sees it.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    /// Its process.
+    pub pid: Pid,
+    orders: mpsc::UnboundedSender<Order>,
+    ended: watch::Receiver<Option<End>>,
+}
+
+impl Daemon {
+    /// Starts it, and waits until it listens.
+    pub async fn start(program: Program) -> Result<Self, Error> {
+        let start = |source| Error::Start {
+            request: Request::Restore,
+            source,
+        };
+        let (orders, todo) = mpsc::unbounded_channel();
+        let (publish, ended) = watch::channel(None);
+        let (opened, ready) = oneshot::channel();
+        thread::Builder::new()
+            .name(String::from("criu-lazy-pages"))
+            .spawn(move || run(&program, opened, todo, &publish))
+            .map_err(cannot("start a thread"))
+            .map_err(start)?;
+        let gone = |_| start(cannot("keep a thread")(std::io::ErrorKind::Other.into()));
+        let pid = ready.await.map_err(gone)??;
+        Ok(Self { pid, orders, ended })
+    }
+
+    /// Tells its thread something.
+    pub fn order(&self, order: Order) {
+        // It is gone only where the daemon is.
+        let _ = self.orders.send(order);
+    }
+
+    /// Has its thread look after processes. Returns when that is so, or, where the daemon has
+    /// ended too early already, with its error, when they have ended.
+    pub async fn guard(&self, tree: Tree) -> Result<(), PagesError> {
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Guard(tree, answer));
+        // No answer is a thread that has ended: the daemon has brought all memory.
+        let left = answered.await.unwrap_or_default();
+        let end = self.ended.borrow().clone();
+        let Some(mut end) = end else { return Ok(()) };
+        if let End::Early { left: more, .. } = &mut end {
+            more.extend(left);
+        }
+        end.into()
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&self) -> Result<(), PagesError> {
+        last(self.ended.clone()).await.into()
+    }
+
+    /// Resolves when somebody has killed it.
+    pub fn killed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let ended = self.ended.clone();
+        async move {
+            match last(ended).await {
+                End::Early { killed: true, .. } => {}
+                End::Early { .. } | End::Filled => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Ends it, if it has not ended, and waits for that. Returns how it ended if it was before.
+    pub async fn end(self) -> Option<End> {
+        let Self { orders, ended, .. } = self;
+        let before = ended.borrow().clone();
+        drop(orders);
+        last(ended).await;
+        before
+    }
+}
+
+impl From<End> for Result<(), PagesError> {
+    fn from(end: End) -> Self {
+        match end {
+            End::Filled => Ok(()),
+            End::Early {
+                diagnosis, left, ..
+            } => Err(PagesError::Daemon {
+                diagnosis,
+                left: left.into(),
+            }),
+        }
+    }
+}
+
+async fn last(mut ended: watch::Receiver<Option<End>>) -> End {
+    let end = ended.wait_for(Option::is_some).await;
+    // The thread publishes before it goes.
+    end.ok().and_then(|end| end.clone()).unwrap_or(End::Filled)
+}
+
+fn run(
+    program: &Program,
+    opened: oneshot::Sender<Result<Pid, Error>>,
+    todo: mpsc::UnboundedReceiver<Order>,
+    publish: &watch::Sender<Option<End>>,
+) {
+    let start = |source| Error::Start {
+        request: Request::Restore,
+        source,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(cannot("start a runtime"))
+        .map_err(start);
+    // Nobody may be waiting any more.
+    let _ = match runtime {
+        Ok(runtime) => runtime.block_on(serve(program, opened, todo, publish)),
+        Err(error) => opened.send(Err(error)).map_err(drop),
+    };
+}
+
+async fn serve(
+    program: &Program,
+    opened: oneshot::Sender<Result<Pid, Error>>,
+    mut todo: mpsc::UnboundedReceiver<Order>,
+    publish: &watch::Sender<Option<End>>,
+) -> Result<(), ()> {
+    let (child, status) = match program.spawn() {
+        Ok(spawned) => spawned,
+        Err(source) => {
+            let request = Request::Restore;
+            return opened
+                .send(Err(Error::Start { request, source }))
+                .map_err(drop);
+        }
+    };
+    let mut guard = Guard {
+        program,
+        child,
+        tree: None,
+    };
+    match guard.ready(status, &mut todo).await {
+        Ok(()) => opened.send(Ok(guard.child.pid())).map_err(drop)?,
+        Err(source) => {
+            let request = Request::Restore;
+            return opened
+                .send(Err(Error::Pages { request, source }))
+                .map_err(drop);
+        }
+    }
+    let exit = guard.until_its_end(&mut todo).await;
+    if exit.is_some_and(|exit| exit.success()) {
+        publish.send_replace(Some(End::Filled));
+        return Ok(());
+    }
+    let end = End::Early {
+        killed: exit.is_some_and(|exit| exit.signal().is_some()),
+        left: guard.tree.take().map_or_else(Vec::new, Tree::end),
+        diagnosis: guard.diagnosis(exit),
+    };
+    publish.send_replace(Some(end));
+    // A restore that is just succeeding gives word of its processes yet.
+    while let Some(order) = todo.recv().await {
+        if let Order::Guard(tree, answer) = order {
+            // Nobody may be waiting any more.
+            let _ = answer.send(tree.end());
+        }
+    }
+    Ok(())
+}
+
+impl Program {
+    fn spawn(&self) -> Result<(Child, pipe::Receiver), SpawnError> {
+        let (status, writer) = std::io::pipe().map_err(cannot("make a pipe"))?;
+        let status =
+            pipe::Receiver::from_owned_fd(status.into()).map_err(cannot("watch a pipe"))?;
+        let writer = Arc::new(OwnedFd::from(writer));
+        // The directories that the restore has, wherever their paths lead by now.
+        let at = |directory: &OwnedFd| format!("/proc/self/fd/{}", directory.as_raw_fd());
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("lazy-pages")
+            .args(["--images-dir", &at(&self.images)])
+            .args(["--work-dir", &at(&self.work)])
+            .args(["--status-fd", &writer.as_raw_fd().to_string()])
+            .args(["--log-file", LOG, "-v4"])
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .process_group(0);
+        let inherited = vec![Arc::clone(&self.images), Arc::clone(&self.work), writer];
+        sys::inherit_only(&mut command, inherited);
+        Ok((Child::spawn(command, &self.binary)?, status))
+    }
+}
+
+/// The daemon, and those that need it.
+struct Guard<'a> {
+    program: &'a Program,
+    child: Child,
+    tree: Option<Tree>,
+}
+
+impl Guard<'_> {
+    /// Waits until it listens.
+    async fn ready(
+        &mut self,
+        mut status: pipe::Receiver,
+        todo: &mut mpsc::UnboundedReceiver<Order>,
+    ) -> Result<(), PagesError> {
+        let mut byte = [0; 1];
+        let exit = tokio::select! {
+            biased;
+            // The end of the pipe is that of the daemon.
+            read = status.read(&mut byte) => match read {
+                Ok(1) => return Ok(()),
+                _ => self.child.ended().await.ok(),
+            },
+            () = self.child.listen() => None,
+            () = time::sleep(READY) => return Err(PagesError::NotReady { within: READY }),
+            // Nobody waits for it any more; dropping it kills it.
+            _ = todo.recv() => None,
+        };
+        Err(PagesError::Daemon {
+            diagnosis: self.diagnosis(exit),
+            left: Vec::new().into(),
+        })
+    }
+
+    /// Waits for its end. It is brought about where nobody is left who needs it.
+    async fn until_its_end(
+        &mut self,
+        todo: &mut mpsc::UnboundedReceiver<Order>,
+    ) -> Option<ExitStatus> {
+        let mut wanted = true;
+        loop {
+            tokio::select! {
+                biased;
+                exit = self.child.ended() => return exit.ok(),
+                order = todo.recv(), if wanted => match order {
+                    Some(Order::Guard(tree, answer)) => {
+                        self.tree = Some(tree);
+                        let _ = answer.send(Vec::new());
+                    }
+                    Some(Order::GiveUp) => self.child.kill(),
+                    None => {
+                        wanted = false;
+                        if self.tree.is_none() {
+                            self.child.kill();
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    fn diagnosis(&mut self, exit: Option<ExitStatus>) -> Box<Diagnosis> {
+        Box::new(diagnosis::diagnose(&Evidence {
+            request: Request::Restore,
+            cr_errno: None,
+            cr_errmsg: None,
+            stderr: &self.child.said(),
+            log: Some(Log::In(self.program.work.as_fd(), LOG)),
+            exit,
+        }))
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        // It leaves its socket in any case.
+        let _ = rustix::fs::unlinkat(&self.program.work, SOCKET, AtFlags::empty());
+    }
+}

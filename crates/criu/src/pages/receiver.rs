@@ -1,0 +1,238 @@
+//! The page server's end: a socket of ours that listens, and CRIU behind it once a dump has come.
+//!
+//! A page server of CRIU's own waits for its dump without end, and goes on when the CRIU that
+//! started it is gone. Here no CRIU runs before the dump has come, the wait has an end, and so has
+//! silence; and whoever drops the future takes the connection away from the page server, which
+//! ends then.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, time};
+
+use super::{PagesError, client::for_criu};
+use crate::{
+    Criu, Error, OptionError, Options, Request,
+    diagnosis::{self, Evidence, Log},
+    options::{PageServer, Rendered},
+    undo::Written,
+};
+
+/// How long a dump may take to come, and then to send something: before the first pages there is
+/// all that comes before the freeze.
+pub const COMING: Duration = Duration::from_secs(600);
+
+/// A page server for one dump.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use stasis_criu::{Criu, Error, Options, pages::PageReceiver};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let receiver = PageReceiver::bind("192.0.2.7:0".parse()?).await?;
+/// println!("send the pages to {}", receiver.address());
+/// let from = receiver
+///     .within(Duration::from_secs(30))
+///     .receive(&Criu::new(), &Options::new("/var/lib/images"))
+///     .await?;
+/// println!("all pages of {from} are here");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct PageReceiver {
+    listener: TcpListener,
+    address: SocketAddr,
+    within: Duration,
+    silence: Duration,
+}
+
+impl PageReceiver {
+    /// Listens at `address`, at a free port of it if that is 0.
+    ///
+    /// # Errors
+    /// If there is no such address here, or the port is taken.
+    pub async fn bind(address: SocketAddr) -> Result<Self, PagesError> {
+        let failed = |step| {
+            move |source| PagesError::Listen {
+                step,
+                address,
+                source,
+            }
+        };
+        let listener = TcpListener::bind(address).await.map_err(failed("listen"))?;
+        Ok(Self {
+            address: listener.local_addr().map_err(failed("learn the port"))?,
+            listener,
+            within: COMING,
+            silence: COMING,
+        })
+    }
+
+    /// Where it listens, with the port that it has.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sets how long it waits for the dump to come: [`COMING`] otherwise.
+    #[must_use]
+    pub fn within(mut self, within: Duration) -> Self {
+        self.within = within;
+        self
+    }
+
+    /// Sets how long the dump may be silent: [`COMING`] otherwise. It is silent until its
+    /// processes are frozen, and between one process's memory and the next's.
+    #[must_use]
+    pub fn silence(mut self, silence: Duration) -> Self {
+        self.silence = silence;
+        self
+    }
+
+    /// Waits for the dump to come, and takes its pages into the images directory. Returns where
+    /// they came from, once all are there.
+    ///
+    /// The connection is the page server of `options`, which names none itself. A transfer that
+    /// fails leaves no images, only the log; one whose future is dropped fails, on both sides.
+    ///
+    /// # Errors
+    /// If no dump comes, or its pages do not arrive whole.
+    pub async fn receive(self, criu: &Criu, options: &Options) -> Result<SocketAddr, Error> {
+        let request = Request::PageServerChild;
+        if options.has_page_server() {
+            return Err(Error::Options(OptionError::Conflict {
+                option: "ps",
+                other: "a receiver of pages",
+                reason: "it has the socket; leave the option out",
+            }));
+        }
+        // What is wrong with them is told before anyone waits for a dump.
+        options.check(request, None)?;
+        let rendered = options.rendered(request)?;
+        let in_vain = |source| Error::Pages { request, source };
+        let (socket, from) = self.accepted().await.map_err(in_vain)?;
+
+        let prepare = |step| {
+            move |source| Error::Prepare {
+                request,
+                step,
+                source,
+            }
+        };
+        let ours = socket.try_clone().map_err(prepare("share a socket"))?;
+        let _shut_when_dropped = Shut(ours);
+        let mut directories = Vec::from_iter(rendered.images.clone());
+        directories.extend(rendered.work.clone());
+        let log = options.log_name(request).unwrap_or_default();
+        let written =
+            Written::look(&directories, log).map_err(prepare("list what is in its directories"))?;
+
+        let options = options.clone().page_server(PageServer::connected(socket));
+        let ended = async { criu.start_page_server_child(&options).await?.wait().await };
+        let error = match ended.await {
+            Ok(exit) if exit.success() => return Ok(from),
+            Ok(exit) => failed(&rendered, log, exit),
+            Err(error) => error,
+        };
+        written.remove(true);
+        Err(error)
+    }
+
+    async fn accepted(self) -> Result<(OwnedFd, SocketAddr), PagesError> {
+        let (address, within) = (self.address, self.within);
+        let failed = |source| PagesError::Listen {
+            step: "accept a connection",
+            address,
+            source,
+        };
+        let (stream, from) = time::timeout(within, self.listener.accept())
+            .await
+            .map_err(|_| PagesError::NoDump { address, within })?
+            .map_err(failed)?;
+        let socket = for_criu(stream, self.silence).map_err(failed)?;
+        Ok((socket, from))
+    }
+}
+
+/// The page server ended without all pages.
+fn failed(rendered: &Rendered, log: &str, exit: std::process::ExitStatus) -> Error {
+    let request = Request::PageServerChild;
+    let directory: Option<&Arc<OwnedFd>> = rendered.work.as_ref().or(rendered.images.as_ref());
+    Error::Failed {
+        request,
+        diagnosis: Box::new(diagnosis::diagnose(&Evidence {
+            request,
+            cr_errno: None,
+            cr_errmsg: None,
+            stderr: &[],
+            log: directory.map(|directory| Log::In(directory.as_fd(), log)),
+            exit: Some(exit),
+        })),
+    }
+}
+
+/// A connection that is shut with whoever waits for its end.
+struct Shut(OwnedFd);
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        // One that is over is shut already.
+        let _: io::Result<()> =
+            rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both).map_err(Into::into);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn here() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[tokio::test]
+    async fn a_dump_that_never_comes_is_waited_for_no_longer_than_said() {
+        let receiver = PageReceiver::bind(here()).await.unwrap();
+        assert_ne!(receiver.address().port(), 0);
+        let error = receiver
+            .within(Duration::from_millis(20))
+            .receive(&Criu::with_binary("/nowhere/criu"), &Options::new("/"))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Pages {
+                    source: PagesError::NoDump { .. },
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_receiver_takes_no_other_page_server() {
+        let receiver = PageReceiver::bind(here()).await.unwrap();
+        let options = Options::new("/").page_server(PageServer::listening(27));
+        let error = receiver.receive(&Criu::new(), &options).await.unwrap_err();
+        assert!(matches!(error, Error::Options(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named() {
+        let receiver = PageReceiver::bind(here()).await.unwrap();
+        let address = receiver.address();
+        let error = PageReceiver::bind(address).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("cannot listen for a page server at {address}")
+        );
+    }
+}
