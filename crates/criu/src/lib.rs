@@ -1,4 +1,68 @@
-//! CRIU's RPC: the client that Rust did not have.
+//! A client for CRIU: everything that its RPC offers, typed and async, and what has to be known of
+//! processes to dump and restore them.
+//!
+//! ```no_run
+//! use std::{path::Path, time::Duration};
+//!
+//! use stasis_criu::{
+//!     Criu, Options,
+//!     process::{DumpPlan, ProcessState, RestorePlan, RestoreStdio},
+//! };
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let criu = Criu::new();
+//! let images = Path::new("/var/lib/images/1");
+//!
+//! // What cannot be dumped is refused here, before anything is frozen.
+//! let plan = DumpPlan::detect(4711)?;
+//! plan.state().save(images)?;
+//! let options = plan.apply(Options::new(images));
+//! let dumped = criu.dump(&options).within(Duration::from_secs(30)).await?;
+//! if let Some(stats) = dumped.stats {
+//!     println!("frozen for {:?}, {} pages", stats.frozen, stats.pages.written);
+//! }
+//! plan.gone().await?;
+//!
+//! // Back again, here or on another machine.
+//! let plan = RestorePlan::new(&ProcessState::reload(images)?, RestoreStdio::Keep)?;
+//! let restored = criu.restore(&plan.apply(Options::new(images))).await?;
+//! let process = plan.take_over(restored.pid.as_raw_pid().cast_unsigned())?;
+//! println!("{:?}", process.exited().await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Layers
+//! Each can be used without those above it.
+//!
+//! - [`process`]: running processes so that they can be dumped, finding out what a tree needs,
+//!   remembering it beside the images, taking over what was restored.
+//! - [`Criu`]: the calls. [`Criu::dump`] and its like give a [`Call`], which is made when it is
+//!   awaited; hooks ([`Notify`]), a deadline and a way to cancel it are added before.
+//!   [`Criu::prepare`] opens a [`Connection`] for several.
+//! - [`options`]: one typed builder for all of CRIU's options, [`Options`]. It is checked for the
+//!   request and for CRIU's release before anything is asked, and can be written as a configuration
+//!   file for a CRIU that somebody else starts.
+//! - [`rpc`]: the messages themselves, generated from `proto/rpc.proto`.
+//!
+//! A failure is an [`Error`]; where CRIU failed it has a [`Diagnosis`]: the cause, from CRIU's log
+//! and what it said on stderr, and the way out where that is known.
+//!
+//! # Cancellation
+//! A call ends early when its deadline passes ([`Call::within`]), when the caller says so
+//! ([`Call::until`]) or when its future is dropped. CRIU is then brought to give up in order: the
+//! processes of a dump run on as before, those of a restore are gone, and the files are removed.
+//! That is the business of a thread that outlives the future, and the runtime that it was in;
+//! [`Criu::idle`] waits for it. Killing CRIU or closing its socket would do harm instead: see
+//! `docs/criu.md`.
+//!
+//! # What it needs
+//! Linux, and CRIU in `PATH` or wherever [`Criu::with_binary`] says; made for 4.1 and 4.2, and tried
+//! with 4.1.1 and 4.2.1. CRIU has to be root (or to have `CAP_CHECKPOINT_RESTORE` and
+//! [`Options::unprivileged`]). What the kernel lacks [`Criu::check`] and [`Criu::features`] tell.
+//!
+//! The program is async on tokio, but a call needs nothing of the caller's runtime: CRIU's side has
+//! one of its own.
 
 mod child;
 mod client;
