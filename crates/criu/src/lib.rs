@@ -40,6 +40,8 @@
 //! - [`Criu`]: the calls. [`Criu::dump`] and its like give a [`Call`], which is made when it is
 //!   awaited; hooks ([`Notify`]), a deadline and a way to cancel it are added before.
 //!   [`Criu::prepare`] opens a [`Connection`] for several.
+//! - [`pages`]: memory over a socket, for dumps to another machine and for restores whose memory
+//!   comes later.
 //! - [`options`]: one typed builder for all of CRIU's options, [`Options`]. It is checked for the
 //!   request and for CRIU's release before anything is asked, and can be written as a configuration
 //!   file for a CRIU that somebody else starts.

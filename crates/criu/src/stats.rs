@@ -153,6 +153,12 @@ impl DumpStats {
     /// Reads `stats-dump` in the dump's work directory, or in its images directory if it had no
     /// work directory.
     ///
+    /// ```no_run
+    /// let stats = stasis_criu::DumpStats::read(std::path::Path::new("/var/lib/images"))?;
+    /// println!("frozen for {:?}", stats.frozen);
+    /// # Ok::<(), stasis_criu::StatsError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the file is not there or is not what CRIU writes.
@@ -165,6 +171,12 @@ impl DumpStats {
 impl RestoreStats {
     /// Reads `stats-restore` in the restore's work directory, or in its images directory if it had
     /// no work directory.
+    ///
+    /// ```no_run
+    /// let stats = stasis_criu::RestoreStats::read(std::path::Path::new("/var/lib/images"))?;
+    /// println!("restored in {:?}", stats.restore);
+    /// # Ok::<(), stasis_criu::StatsError>(())
+    /// ```
     ///
     /// # Errors
     ///

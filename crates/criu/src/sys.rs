@@ -63,6 +63,19 @@ pub(crate) fn ignore_file_size_signal(command: &mut Command) {
     unsafe { command.pre_exec(child) };
 }
 
+/// Starts `command` in the network namespace `namespace`.
+pub(crate) fn enter_network(command: &mut Command, namespace: Arc<OwnedFd>) {
+    let child = move || {
+        // SAFETY: two numbers; a wrong one is an error.
+        match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec the closure makes a system call only.
+    unsafe { command.pre_exec(child) };
+}
+
 fn keep_open(descriptor: RawFd) -> io::Result<()> {
     // SAFETY: a number goes in and a number comes out; a wrong one is EBADF.
     match unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) } {

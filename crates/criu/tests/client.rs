@@ -472,7 +472,7 @@ async fn a_dropped_dump_is_cancelled_at_its_next_hook() {
     {
         let mut call = pin!(fake.criu.dump(&options).into_future());
         let soon = tokio::time::timeout(Duration::from_millis(100), &mut call).await;
-        assert!(soon.is_err());
+        soon.unwrap_err();
     }
     within(fake.criu.idle()).await;
     fake.hears("notify_success: Some(false)");
@@ -572,7 +572,7 @@ async fn a_page_server_can_be_waited_for() {
     let server = within(fake.criu.start_page_server_child(&fake.options()))
         .await
         .unwrap();
-    assert_eq!((server.pid.as_raw_pid(), server.port), (4711, 4712));
+    assert_eq!(server.port, 4712);
     assert_eq!(within(server.wait()).await.unwrap().code(), Some(3));
 }
 

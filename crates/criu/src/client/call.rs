@@ -9,7 +9,8 @@ use std::{
 
 use super::{
     Criu,
-    connection::{Ask, Connection},
+    ask::Ask,
+    connection::Connection,
     outcome::{self, Finish},
 };
 use crate::{Error, Notify, Options, Request};
@@ -89,12 +90,48 @@ impl<'a, T> Call<'a, T> {
     }
 
     /// Has `notify` do what is to be done at CRIU's hooks.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, HookResult, Notify, Options};
+    ///
+    /// /// Sends the images away while the processes are frozen.
+    /// struct Upload;
+    ///
+    /// #[async_trait::async_trait]
+    /// impl Notify for Upload {
+    ///     async fn post_dump(&mut self) -> HookResult {
+    ///         // An error lets the processes run on.
+    ///         let status = tokio::process::Command::new("upload").arg("/var/lib/images").status().await?;
+    ///         if status.success() { Ok(()) } else { Err("cannot upload".into()) }
+    ///     }
+    /// }
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let options = Options::new("/var/lib/images").pid(4711);
+    /// Criu::new().dump(&options).notify(&mut Upload).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn notify(mut self, notify: &'a mut dyn Notify) -> Self {
         self.notify = Some(notify);
         self
     }
 
     /// Gives the call `deadline`; then it is cancelled.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use stasis_criu::{Criu, Error, Options};
+    ///
+    /// # async fn example() {
+    /// let options = Options::new("/var/lib/images").pid(4711);
+    /// match Criu::new().dump(&options).within(Duration::from_secs(30)).await {
+    ///     Ok(_) => println!("dumped"),
+    ///     Err(Error::Deadline { left, .. }) => println!("it runs on as before{left}"),
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// # }
+    /// ```
     pub fn within(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self

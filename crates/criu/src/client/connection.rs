@@ -1,12 +1,10 @@
 //! One connection, for one call or several.
 
 use std::{
-    future::Future,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::process::ExitStatusExt,
     },
-    pin::Pin,
     process::ExitStatus,
     sync::Arc,
     time::Duration,
@@ -20,20 +18,16 @@ use tokio::{
 
 use super::{
     Criu,
+    ask::{Ask, Needs, Prepared},
     outcome::{self, Answer, Dumped, Features, Finish, IgnoredHook, PageServerStarted, PreDumped},
 };
 use crate::{
     Error, NoHooks, Notify, Options, Request, Version,
     diagnosis::{self, Evidence, Log},
     files::Directory,
-    link::{CancelledBy, End, Job, Link, Outcome, PageSocket, ProtocolError, Question},
-    options::Rendered,
-    pages::{self, CONNECT, PageServerClient},
-    rpc::{CriuFeatures, CriuOpts, CriuPageServerInfo, CriuReq},
+    link::{CancelledBy, End, Job, Link, Outcome, ProtocolError, Question},
     stats::{DumpStats, RestoreStats},
-    swrk::pid,
-    undo::{Restored as RestoredTree, Undo, Written},
-    unknown::{self, MalformedMessage, UnknownFields},
+    unknown::MalformedMessage,
 };
 
 /// A connection to CRIU for several calls, from [`Criu::prepare`].
@@ -48,122 +42,6 @@ pub struct Connection {
     criu: Criu,
     link: Link,
     ended: bool,
-}
-
-/// What is asked of CRIU.
-pub(super) struct Ask<'a> {
-    request: Request,
-    options: Option<(&'a Options, Rendered)>,
-    pub notify: Option<&'a mut dyn Notify>,
-    pub deadline: Option<Duration>,
-    pub until: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
-    keeps_open: bool,
-    pid: Option<Pid>,
-}
-
-/// What a CRIU has to be started with.
-pub(super) struct Needs {
-    request: Request,
-    inherited: Vec<Arc<OwnedFd>>,
-    callers_group: bool,
-}
-
-impl<'a> Ask<'a> {
-    pub fn new(request: Request) -> Self {
-        Self {
-            request,
-            options: None,
-            notify: None,
-            deadline: None,
-            until: None,
-            keeps_open: false,
-            pid: None,
-        }
-    }
-
-    /// With options that have been seen to make sense, whatever the CRIU.
-    pub fn with(request: Request, options: &'a Options) -> Result<Self, Error> {
-        options.check(request, None)?;
-        let rendered = options.rendered(request)?;
-        Ok(Self {
-            options: Some((options, rendered)),
-            ..Self::new(request)
-        })
-    }
-
-    /// Connects to the page server, if it is named by its address, so that the socket is ours.
-    ///
-    /// A service inherits none, and CRIU 4.2 sends in the clear over one that it inherits: with
-    /// TLS it connects itself.
-    pub async fn connect_pages(&mut self, criu: &Criu) -> Result<(), Error> {
-        let request = self.request;
-        let Some((options, rendered)) = &mut self.options else {
-            return Ok(());
-        };
-        let Some(server) = options.page_server_of(request) else {
-            return Ok(());
-        };
-        if criu.is_service() || options.has_tls() {
-            return Ok(());
-        }
-        let within = self
-            .deadline
-            .map_or(CONNECT, |deadline| deadline.min(CONNECT));
-        let client = PageServerClient::new(server.ip().to_string(), server.port()).within(within);
-        let cancelled = async {
-            match &mut self.until {
-                Some(until) => until.await,
-                None => std::future::pending().await,
-            }
-        };
-        let socket = tokio::select! {
-            biased;
-            () = cancelled => {
-                let left = Vec::new().into();
-                return Err(Error::Cancelled { request, left });
-            }
-            socket = client.socket() => socket.map_err(|source| Error::Pages { request, source })?,
-        };
-        rendered.opts.ps = Some(CriuPageServerInfo {
-            fd: Some(socket.as_raw_fd()),
-            ..CriuPageServerInfo::default()
-        });
-        rendered.inherited.push(Arc::new(socket));
-        Ok(())
-    }
-
-    /// What the CRIU has to be like that is asked.
-    pub fn needs(&self, criu: &Criu) -> Result<Needs, Error> {
-        let request = self.request;
-        let rendered = self.options.as_ref().map(|(_, rendered)| rendered);
-        let inherited = rendered.map_or_else(Vec::new, |rendered| rendered.inherited.clone());
-        if criu.is_service() && !inherited.is_empty() {
-            return Err(Error::Unavailable {
-                request,
-                how: "with descriptors to inherit over a service",
-                instead: "use a CRIU of your own (Criu::new)",
-            });
-        }
-        if let Some((options, _)) = &self.options
-            && request == Request::Dump
-            && options.is_lazy()
-        {
-            let elsewhere = criu.is_service();
-            pages::check_lazy_dump(options, elsewhere)
-                .map_err(|source| Error::Pages { request, source })?;
-        }
-        let shell_job = rendered.is_some_and(|rendered| rendered.opts.shell_job());
-        Ok(Needs {
-            request,
-            inherited,
-            callers_group: shell_job && request == Request::Restore,
-        })
-    }
-
-    fn keeping_open(mut self) -> Self {
-        self.keeps_open = true;
-        self
-    }
 }
 
 impl Connection {
@@ -190,6 +68,14 @@ impl Connection {
     }
 
     /// CRIU's version.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let mut connection = stasis_criu::Criu::new().prepare().await?;
+    /// assert!(connection.version().await?.is_at_least(3, 17));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn version(&mut self) -> Result<Version, Error> {
         if let Some(version) = self.criu.known_version() {
             return Ok(version.clone());
@@ -201,18 +87,46 @@ impl Connection {
     }
 
     /// What the kernel offers to CRIU.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let mut connection = stasis_criu::Criu::new().prepare().await?;
+    /// if connection.features().await?.lazy_pages {
+    ///     println!("a restore need not wait for its memory");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn features(&mut self) -> Result<Features, Error> {
         let ask = Ask::new(Request::Features).keeping_open();
         self.ask_plain(ask, outcome::features).await
     }
 
     /// Writes down, into the images directory, what this machine's processors can do.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let mut connection = Criu::new().prepare().await?;
+    /// connection.cpuinfo_dump(&Options::new("/var/lib/images")).await
+    /// # }
+    /// ```
     pub async fn cpuinfo_dump(&mut self, options: &Options) -> Result<(), Error> {
         let ask = self.ask_with(Request::CpuinfoDump, options)?.keeping_open();
         self.ask(ask, outcome::nothing).await
     }
 
     /// Compares this machine's processors with those that the images directory tells of.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let mut connection = Criu::new().prepare().await?;
+    /// connection.cpuinfo_check(&Options::new("/var/lib/images")).await
+    /// # }
+    /// ```
     pub async fn cpuinfo_check(&mut self, options: &Options) -> Result<(), Error> {
         let ask = self
             .ask_with(Request::CpuinfoCheck, options)?
@@ -222,6 +136,17 @@ impl Connection {
 
     /// Starts a page server that is a child of this connection's CRIU: it ends with the
     /// connection's CRIU, and [`wait_pid`](Self::wait_pid) tells how.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let mut connection = Criu::new().prepare().await?;
+    /// let server = connection.start_page_server_child(&Options::new("/var/lib/images")).await?;
+    /// println!("it listens on port {}", server.port);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn start_page_server_child(
         &mut self,
         options: &Options,
@@ -234,6 +159,19 @@ impl Connection {
 
     /// Waits for a child of this connection's CRIU, such as a page server, and so ends the
     /// connection.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let mut connection = Criu::new().prepare().await?;
+    /// let server = connection.start_page_server_child(&Options::new("/var/lib/images")).await?;
+    /// if let Some(pid) = server.pid {
+    ///     assert!(connection.wait_pid(pid).await?.success());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn wait_pid(&mut self, pid: Pid) -> Result<ExitStatus, Error> {
         let mut ask = Ask::new(Request::WaitPid);
         ask.pid = Some(pid);
@@ -242,6 +180,19 @@ impl Connection {
     }
 
     /// Dumps memory ahead of a dump; another pre-dump, or the dump, may follow.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, NoHooks, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let mut connection = Criu::new().prepare().await?;
+    /// let first = Options::new("/var/lib/images/1").pid(4711);
+    /// let second = Options::new("/var/lib/images/2").pid(4711).parent_img("../1");
+    /// connection.pre_dump(&first, &mut NoHooks).await?;
+    /// connection.pre_dump(&second, &mut NoHooks).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn pre_dump(
         &mut self,
         options: &Options,
@@ -253,6 +204,19 @@ impl Connection {
     }
 
     /// Dumps the tree of processes that `options` names, and so ends the connection.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, NoHooks, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let mut connection = Criu::new().prepare().await?;
+    /// let first = Options::new("/var/lib/images/1").pid(4711);
+    /// let last = Options::new("/var/lib/images/2").pid(4711).parent_img("../1").track_mem(true);
+    /// connection.pre_dump(&first, &mut NoHooks).await?;
+    /// connection.dump(&last, &mut NoHooks).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn dump(
         &mut self,
         options: &Options,
@@ -277,6 +241,14 @@ impl Connection {
     }
 
     /// Closes the connection, and waits until its CRIU has ended.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let connection = stasis_criu::Criu::new().prepare().await?;
+    /// connection.cleanup().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn cleanup(self) {
         self.link.close().await;
     }
@@ -387,153 +359,6 @@ impl Connection {
             left: Vec::new().into(),
         })
     }
-}
-
-/// A page server that can be waited for, from [`Criu::start_page_server_child`]. It ends when its
-/// dump has ended, or when this is dropped.
-#[derive(Debug)]
-pub struct PageServerChild {
-    connection: Connection,
-    /// Its process.
-    pub pid: Pid,
-    /// The port on which it listens; 0 where it was given a socket.
-    pub port: u16,
-}
-
-impl PageServerChild {
-    pub(super) async fn start(criu: &Criu, options: &Options) -> Result<Self, Error> {
-        let request = Request::PageServerChild;
-        let ask = Ask::with(request, options)?.keeping_open();
-        let needs = ask.needs(criu)?;
-        let mut connection = Connection::with(criu, needs).await?;
-        let started = connection.ask(ask, outcome::page_server).await;
-        match started {
-            Ok(PageServerStarted {
-                pid: Some(pid),
-                port,
-            }) => Ok(Self {
-                connection,
-                pid,
-                port,
-            }),
-            Ok(PageServerStarted { pid: None, .. }) => {
-                connection.cleanup().await;
-                Err(Error::Protocol {
-                    request,
-                    source: ProtocolError::Malformed(MalformedMessage::Missing {
-                        message: "criu.criu_page_server_info",
-                        field: "pid",
-                    }),
-                    left: Vec::new().into(),
-                })
-            }
-            Err(error) => {
-                connection.cleanup().await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Waits until it has served its dump. Its exit status says whether it got all of it.
-    pub async fn wait(mut self) -> Result<ExitStatus, Error> {
-        let status = self.connection.wait_pid(self.pid).await;
-        self.connection.cleanup().await;
-        status
-    }
-}
-
-/// A request, ready to be sent.
-#[derive(Default)]
-struct Prepared {
-    message: Vec<u8>,
-    keep: Vec<Arc<OwnedFd>>,
-    pages: Option<PageSocket>,
-    becomes_command: bool,
-    undo: Undo,
-    /// Where CRIU leaves its log and its statistics.
-    logs: Option<Arc<OwnedFd>>,
-}
-
-impl Prepared {
-    fn plain(ask: &Ask<'_>) -> Self {
-        Self {
-            message: message(ask, None),
-            ..Self::default()
-        }
-    }
-
-    fn new(ask: &mut Ask<'_>, service: bool) -> Result<Self, Error> {
-        let request = ask.request;
-        let Some((options, rendered)) = &mut ask.options else {
-            return Ok(Self::plain(ask));
-        };
-        let mut opts = std::mem::take(&mut rendered.opts);
-        let directories: Vec<_> = rendered
-            .images
-            .iter()
-            .chain(&rendered.work)
-            .cloned()
-            .collect();
-        // Where there is no hook there is none to refuse, and cancelling needs one.
-        let hooks = request.freezes() || request == Request::Restore;
-        opts.notify_scripts = hooks.then_some(true);
-        if request == Request::Restore && !service {
-            opts.rst_sibling.get_or_insert(true);
-        }
-        let mut undo = Undo::default();
-        if hooks {
-            let log = options.log_name(request).unwrap_or_default();
-            undo.written = Some(Written::look(&directories, log).map_err(|source| {
-                let step = "list what is in its directories";
-                Error::Prepare {
-                    request,
-                    step,
-                    source,
-                }
-            })?);
-        }
-        if request.freezes() {
-            undo.dumped = opts.pid.and_then(pid);
-        }
-        if let (Request::Restore, false, Some(images)) = (request, service, &rendered.images) {
-            undo.restored = Some(RestoredTree::of(images, opts.rst_sibling()));
-        }
-        let server = opts.ps.as_ref().and_then(|server| server.fd);
-        let of_server = |fd: &&Arc<OwnedFd>| Some(fd.as_raw_fd()) == server;
-        let ours = rendered.inherited.iter().find(of_server);
-        let pages = match (ours, options.page_server_of(request)) {
-            (Some(socket), _) => Some(PageSocket::Ours(Arc::clone(socket))),
-            (None, Some(server)) => Some(PageSocket::ToServer(server)),
-            (None, None) if options.is_lazy() => options.pages_port().map(PageSocket::Listening),
-            (None, None) => None,
-        };
-        Ok(Self {
-            keep: rendered.ours.clone(),
-            pages,
-            becomes_command: !opts.exec_cmd.is_empty(),
-            undo,
-            logs: rendered.work.as_ref().or(rendered.images.as_ref()).cloned(),
-            message: message(ask, Some(opts)),
-        })
-    }
-}
-
-fn message(ask: &Ask<'_>, opts: Option<CriuOpts>) -> Vec<u8> {
-    let all = CriuFeatures {
-        mem_track: Some(true),
-        lazy_pages: Some(true),
-        pidfd_store: Some(true),
-    };
-    let request = CriuReq {
-        r#type: ask.request.wire() as i32,
-        opts,
-        notify_success: None,
-        // Any other request that asks for it is dropped without a reply.
-        keep_open: (ask.keeps_open && ask.request.may_keep_open()).then_some(true),
-        features: (ask.request == Request::Features).then_some(all),
-        pid: ask.pid.map(|pid| pid.as_raw_pid().unsigned_abs()),
-    };
-    unknown::encode(&request, &UnknownFields::default())
 }
 
 /// Makes of a call that is over its answer or its error.

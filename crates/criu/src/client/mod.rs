@@ -1,8 +1,10 @@
 //! The client: what is asked of CRIU, and what it answers.
 
+mod ask;
 mod call;
 mod connection;
 mod outcome;
+mod page_server;
 
 use std::{
     ffi::OsString,
@@ -15,8 +17,9 @@ use std::{
 use tokio::sync::watch;
 
 pub use call::Call;
-pub use connection::{Connection, PageServerChild};
+pub use connection::Connection;
 pub use outcome::{Dumped, Features, IgnoredHook, PageServerStarted, PreDumped, Restored};
+pub use page_server::PageServerChild;
 
 use crate::{
     Error, Options, Request, Version,
@@ -95,6 +98,14 @@ impl Criu {
     /// is not known: the error says so. It can have no inherited descriptors, its restored
     /// processes are not the caller's children, and only the caller's own process can be dumped
     /// by a caller without privileges.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let criu = stasis_criu::Criu::over_service("/run/criu.socket");
+    /// println!("CRIU {}", criu.version().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn over_service(socket: impl Into<PathBuf>) -> Self {
         Self::at(Place::Service(socket.into()))
@@ -112,6 +123,14 @@ impl Criu {
     }
 
     /// Sets `name` to `value` in CRIU's environment, besides what it inherits.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// // Where CRIU looks for its plugins.
+    /// let criu = stasis_criu::Criu::new().environment("CRIU_LIBS_DIR", "/opt/criu/lib/criu");
+    /// criu.check().await
+    /// # }
+    /// ```
     #[must_use]
     pub fn environment(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
@@ -120,6 +139,18 @@ impl Criu {
 
     /// Gives CRIU `stdin` as its standard input, which is `/dev/null` otherwise. A shell job is
     /// restored only where it is the terminal that the job is to have.
+    ///
+    /// ```no_run
+    /// use std::{fs::File, os::fd::OwnedFd};
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let terminal = OwnedFd::from(File::options().read(true).write(true).open("/dev/tty")?);
+    /// let options = Options::new("/var/lib/images").shell_job(true);
+    /// Criu::new().stdin(terminal).restore(&options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn stdin(mut self, stdin: OwnedFd) -> Self {
         self.stdin = Some(Arc::new(stdin));
@@ -128,6 +159,19 @@ impl Criu {
 
     /// Sets how long CRIU has for bringing a cancelled call to an orderly end, until it is killed:
     /// [`GRACE`] otherwise. A cancelled restore has it twice.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let criu = Criu::new().grace(Duration::from_secs(2));
+    /// let options = Options::new("/var/lib/images").pid(4711);
+    /// // Over after at most seven seconds, one way or another.
+    /// criu.dump(&options).within(Duration::from_secs(5)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;

@@ -8,12 +8,14 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
+    path::Path,
     sync::Arc,
 };
 
 use rustix::fs::{AtFlags, Dir};
 
 use super::Leftover;
+use crate::files::{self, Directory};
 
 /// Names that CRIU gives to what is no image (`criu/include/image-desc.h`, `criu/stats.c`,
 /// `criu/irmap.c`, CRIU 4.2): statistics, a cache, the link to the parent's images, the socket of
@@ -27,6 +29,8 @@ const NAMES: &[&str] = &[
 ];
 /// What the names of images end in.
 const IMAGE: &[u8] = b".img";
+/// The name of CRIU's run is among the first lines of its log.
+const HEAD: u64 = 16 << 10;
 
 /// A call's directories as they were before it.
 #[derive(Debug)]
@@ -46,6 +50,20 @@ impl Written {
             directories,
             log: log.into(),
         })
+    }
+
+    /// What CRIU called its run, by which its nftables are named: in its log.
+    pub fn run(&self) -> Option<String> {
+        let name = Path::new(&self.log);
+        let mut directories = self.directories.iter().rev();
+        let log = directories
+            .find_map(|(directory, _)| Directory::Descriptor(directory.as_fd()).open(name).ok())?;
+        let head = files::head(log, HEAD).ok()?;
+        let head = String::from_utf8_lossy(&head);
+        let (_, run) = head.split_once("CRIU run id = ")?;
+        let run = run.lines().next()?.trim();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        (!run.is_empty() && run.bytes().all(plain)).then(|| String::from(run))
     }
 
     /// Removes what CRIU has written since, the log only if it is not to be kept.

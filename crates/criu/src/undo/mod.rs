@@ -7,11 +7,13 @@
 mod dumped;
 mod files;
 mod restored;
+mod rules;
 
 use std::{fmt, path::PathBuf};
 
 use rustix::process::Pid;
 
+pub(crate) use dumped::Dumped;
 pub(crate) use files::Written;
 pub(crate) use restored::Restored;
 
@@ -88,8 +90,8 @@ impl fmt::Display for Leftover {
 pub(crate) struct Undo {
     /// The files that it may write.
     pub written: Option<Written>,
-    /// The root of the tree that it dumps.
-    pub dumped: Option<Pid>,
+    /// The processes that it dumps.
+    pub dumped: Option<Dumped>,
     /// The processes that it may make.
     pub restored: Option<Restored>,
 }
@@ -126,8 +128,9 @@ impl Undo {
         if let Some(restored) = &mut self.restored {
             left.extend(restored.reap());
         }
-        if let Some(root) = self.dumped.filter(|_| killed && swrk.is_some()) {
-            left.extend(dumped::undo(root));
+        if let Some(dumped) = self.dumped.filter(|_| killed && swrk.is_some()) {
+            let run = self.written.as_ref().and_then(Written::run);
+            left.extend(dumped.undo(run));
         }
         if let Some(written) = self.written {
             left.extend(written.remove(keep_log));

@@ -208,7 +208,8 @@ impl Fake {
 
     fn success(&self) -> CriuResp {
         let server = CriuPageServerInfo {
-            pid: Some(4711),
+            // Whoever waits for it opens a pidfd.
+            pid: Some(process::id().cast_signed()),
             port: Some(4712),
             ..CriuPageServerInfo::default()
         };

@@ -1,0 +1,233 @@
+//! What is asked: options and hooks, what the CRIU has to be like, and the message.
+
+use std::{
+    future::Future,
+    os::fd::{AsRawFd, OwnedFd},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::Pid;
+
+use super::Criu;
+use crate::{
+    Error, Notify, Options, Request,
+    link::PageSocket,
+    options::Rendered,
+    pages::{self, CONNECT, PageServerClient},
+    rpc::{CriuFeatures, CriuOpts, CriuPageServerInfo, CriuReq},
+    swrk::pid,
+    undo::{Dumped as DumpedTree, Restored as RestoredTree, Undo, Written},
+    unknown::{self, UnknownFields},
+};
+
+/// What is asked of CRIU.
+pub(super) struct Ask<'a> {
+    pub request: Request,
+    pub options: Option<(&'a Options, Rendered)>,
+    pub notify: Option<&'a mut dyn Notify>,
+    pub deadline: Option<Duration>,
+    pub until: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
+    pub keeps_open: bool,
+    pub pid: Option<Pid>,
+}
+
+/// What a CRIU has to be started with.
+pub(super) struct Needs {
+    pub request: Request,
+    pub inherited: Vec<Arc<OwnedFd>>,
+    pub callers_group: bool,
+}
+
+impl<'a> Ask<'a> {
+    pub fn new(request: Request) -> Self {
+        Self {
+            request,
+            options: None,
+            notify: None,
+            deadline: None,
+            until: None,
+            keeps_open: false,
+            pid: None,
+        }
+    }
+
+    /// With options that have been seen to make sense, whatever the CRIU.
+    pub fn with(request: Request, options: &'a Options) -> Result<Self, Error> {
+        options.check(request, None)?;
+        let rendered = options.rendered(request)?;
+        Ok(Self {
+            options: Some((options, rendered)),
+            ..Self::new(request)
+        })
+    }
+
+    /// Connects to the page server, if it is named by its address, so that the socket is ours.
+    ///
+    /// A service inherits none, and CRIU 4.2 sends in the clear over one that it inherits: with
+    /// TLS it connects itself.
+    pub async fn connect_pages(&mut self, criu: &Criu) -> Result<(), Error> {
+        let request = self.request;
+        let Some((options, rendered)) = &mut self.options else {
+            return Ok(());
+        };
+        let Some(server) = options.page_server_of(request) else {
+            return Ok(());
+        };
+        if criu.is_service() || options.has_tls() {
+            return Ok(());
+        }
+        let within = self
+            .deadline
+            .map_or(CONNECT, |deadline| deadline.min(CONNECT));
+        let client = PageServerClient::new(server.ip().to_string(), server.port()).within(within);
+        let cancelled = async {
+            match &mut self.until {
+                Some(until) => until.await,
+                None => std::future::pending().await,
+            }
+        };
+        let socket = tokio::select! {
+            biased;
+            () = cancelled => {
+                let left = Vec::new().into();
+                return Err(Error::Cancelled { request, left });
+            }
+            socket = client.socket() => socket.map_err(|source| Error::Pages { request, source })?,
+        };
+        rendered.opts.ps = Some(CriuPageServerInfo {
+            fd: Some(socket.as_raw_fd()),
+            ..CriuPageServerInfo::default()
+        });
+        rendered.inherited.push(Arc::new(socket));
+        Ok(())
+    }
+
+    /// What the CRIU has to be like that is asked.
+    pub fn needs(&self, criu: &Criu) -> Result<Needs, Error> {
+        let request = self.request;
+        let rendered = self.options.as_ref().map(|(_, rendered)| rendered);
+        let inherited = rendered.map_or_else(Vec::new, |rendered| rendered.inherited.clone());
+        if criu.is_service() && !inherited.is_empty() {
+            return Err(Error::Unavailable {
+                request,
+                how: "with descriptors to inherit over a service",
+                instead: "use a CRIU of your own (Criu::new)",
+            });
+        }
+        if let Some((options, _)) = &self.options
+            && request == Request::Dump
+            && options.is_lazy()
+        {
+            let elsewhere = criu.is_service();
+            pages::check_lazy_dump(options, elsewhere)
+                .map_err(|source| Error::Pages { request, source })?;
+        }
+        let shell_job = rendered.is_some_and(|rendered| rendered.opts.shell_job());
+        Ok(Needs {
+            request,
+            inherited,
+            callers_group: shell_job && request == Request::Restore,
+        })
+    }
+
+    pub fn keeping_open(mut self) -> Self {
+        self.keeps_open = true;
+        self
+    }
+}
+
+/// A request, ready to be sent.
+#[derive(Default)]
+pub(super) struct Prepared {
+    pub message: Vec<u8>,
+    pub keep: Vec<Arc<OwnedFd>>,
+    pub pages: Option<PageSocket>,
+    pub becomes_command: bool,
+    pub undo: Undo,
+    /// Where CRIU leaves its log and its statistics.
+    pub logs: Option<Arc<OwnedFd>>,
+}
+
+impl Prepared {
+    pub fn plain(ask: &Ask<'_>) -> Self {
+        Self {
+            message: message(ask, None),
+            ..Self::default()
+        }
+    }
+
+    pub fn new(ask: &mut Ask<'_>, service: bool) -> Result<Self, Error> {
+        let request = ask.request;
+        let Some((options, rendered)) = &mut ask.options else {
+            return Ok(Self::plain(ask));
+        };
+        let mut opts = std::mem::take(&mut rendered.opts);
+        let directories: Vec<_> = rendered
+            .images
+            .iter()
+            .chain(&rendered.work)
+            .cloned()
+            .collect();
+        // Where there is no hook there is none to refuse, and cancelling needs one.
+        let hooks = request.freezes() || request == Request::Restore;
+        opts.notify_scripts = hooks.then_some(true);
+        if request == Request::Restore && !service {
+            opts.rst_sibling.get_or_insert(true);
+        }
+        let mut undo = Undo::default();
+        if hooks {
+            let log = options.log_name(request).unwrap_or_default();
+            undo.written = Some(Written::look(&directories, log).map_err(|source| {
+                let step = "list what is in its directories";
+                Error::Prepare {
+                    request,
+                    step,
+                    source,
+                }
+            })?);
+        }
+        if request.freezes() {
+            undo.dumped = opts.pid.and_then(pid).map(DumpedTree::of);
+        }
+        if let (Request::Restore, false, Some(images)) = (request, service, &rendered.images) {
+            undo.restored = Some(RestoredTree::of(images, opts.rst_sibling()));
+        }
+        let server = opts.ps.as_ref().and_then(|server| server.fd);
+        let of_server = |fd: &&Arc<OwnedFd>| Some(fd.as_raw_fd()) == server;
+        let ours = rendered.inherited.iter().find(of_server);
+        let pages = match (ours, options.page_server_of(request)) {
+            (Some(socket), _) => Some(PageSocket::Ours(Arc::clone(socket))),
+            (None, Some(server)) => Some(PageSocket::ToServer(server)),
+            (None, None) if options.is_lazy() => options.pages_port().map(PageSocket::Listening),
+            (None, None) => None,
+        };
+        Ok(Self {
+            keep: rendered.ours.clone(),
+            pages,
+            becomes_command: !opts.exec_cmd.is_empty(),
+            undo,
+            logs: rendered.work.as_ref().or(rendered.images.as_ref()).cloned(),
+            message: message(ask, Some(opts)),
+        })
+    }
+}
+
+fn message(ask: &Ask<'_>, opts: Option<CriuOpts>) -> Vec<u8> {
+    let all = CriuFeatures {
+        mem_track: Some(true),
+        lazy_pages: Some(true),
+        pidfd_store: Some(true),
+    };
+    let request = CriuReq {
+        r#type: ask.request.wire() as i32,
+        opts,
+        notify_success: None,
+        // Any other request that asks for it is dropped without a reply.
+        keep_open: (ask.keeps_open && ask.request.may_keep_open()).then_some(true),
+        features: (ask.request == Request::Features).then_some(all),
+        pid: ask.pid.map(|pid| pid.as_raw_pid().unsigned_abs()),
+    };
+    unknown::encode(&request, &UnknownFields::default())
+}

@@ -1,0 +1,87 @@
+//! A page server that CRIU has made, and that can be waited for.
+
+use std::{os::fd::OwnedFd, process::ExitStatus};
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::{
+    Criu,
+    ask::Ask,
+    connection::Connection,
+    outcome::{self, PageServerStarted},
+};
+use crate::{Error, Options, Request, link::ProtocolError, unknown::MalformedMessage};
+
+/// A page server that can be waited for, from [`Criu::start_page_server_child`]. It ends when its
+/// dump has ended, or when this is dropped.
+#[derive(Debug)]
+pub struct PageServerChild {
+    connection: Option<Connection>,
+    /// It goes on when its CRIU has ended, unless it is ended too.
+    pidfd: OwnedFd,
+    /// Its process.
+    pub pid: Pid,
+    /// The port on which it listens; 0 where it was given a socket.
+    pub port: u16,
+}
+
+impl PageServerChild {
+    pub(super) async fn start(criu: &Criu, options: &Options) -> Result<Self, Error> {
+        let request = Request::PageServerChild;
+        let ask = Ask::with(request, options)?.keeping_open();
+        let needs = ask.needs(criu)?;
+        let mut connection = Connection::with(criu, needs).await?;
+        let started = connection.ask(ask, outcome::page_server).await;
+        match started.and_then(held) {
+            Ok((pid, pidfd, port)) => Ok(Self {
+                connection: Some(connection),
+                pidfd,
+                pid,
+                port,
+            }),
+            Err(error) => {
+                connection.cleanup().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until it has served its dump. Its exit status says whether it got all of it.
+    pub async fn wait(mut self) -> Result<ExitStatus, Error> {
+        let Some(mut connection) = self.connection.take() else {
+            let request = Request::WaitPid;
+            return Err(Error::Closed { request });
+        };
+        let status = connection.wait_pid(self.pid).await;
+        connection.cleanup().await;
+        status
+    }
+}
+
+impl Drop for PageServerChild {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+}
+
+/// Its process, which its CRIU has not reaped yet.
+fn held(started: PageServerStarted) -> Result<(Pid, OwnedFd, u16), Error> {
+    let request = Request::PageServerChild;
+    let missing = MalformedMessage::Missing {
+        message: "criu.criu_page_server_info",
+        field: "pid",
+    };
+    let pid = started.pid.ok_or_else(|| Error::Protocol {
+        request,
+        source: ProtocolError::Malformed(missing),
+        left: Vec::new().into(),
+    })?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+    let pidfd = pidfd.map_err(|source| Error::Prepare {
+        request,
+        step: "open a pidfd",
+        source: source.into(),
+    })?;
+    Ok((pid, pidfd, started.port))
+}
