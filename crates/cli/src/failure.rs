@@ -12,6 +12,8 @@ use crate::{
 
 /// The exit status of a command that failed.
 pub const FAILED: u8 = 1;
+/// The exit status of a command that failed where its own is that of a process.
+pub const FAILED_BESIDES: u8 = 125;
 /// The exit status of a command that was not understood.
 const USAGE: u8 = 2;
 /// What the shell adds to the number of a signal.
@@ -124,6 +126,7 @@ fn kind_of_call(error: &Error) -> &'static str {
         Error::Options(_) => "options",
         Error::Start { .. } => "start",
         Error::Prepare { .. } => "prepare",
+        Error::Pages { .. } => "pages",
         Error::Failed { .. } => "failed",
         Error::NoReply { .. } => "no-reply",
         Error::Protocol { .. } => "protocol",

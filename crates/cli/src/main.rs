@@ -1,7 +1,8 @@
 //! `stasis`: dumps and restores processes with CRIU, for people.
 //!
 //! `arguments` is what one can say, `commands` has one file for each verb. Beneath them: `signals`
-//! turns Ctrl-C into a cancellation, `output` and `failure` say what came of it. What a dump or a restore is, is the business of `stasis_criu`; nothing here knows CRIU.
+//! turns Ctrl-C into a cancellation, `progress` shows how far a dump has come, `streams` connects
+//! a process with the streams here, `output` and `failure` say what came of it. What a dump or a restore is, is the business of `stasis_criu`; nothing here knows CRIU.
 
 #![forbid(unsafe_code)]
 
@@ -9,17 +10,17 @@ mod arguments;
 mod commands;
 mod failure;
 mod output;
+mod progress;
 mod signals;
+mod streams;
 
 use std::process::ExitCode;
-
-use clap::Parser as _;
 
 use arguments::Arguments;
 use output::Output;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::understand(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => return failure::usage(&error),
     };

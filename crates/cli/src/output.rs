@@ -30,6 +30,11 @@ impl Output {
         self.json
     }
 
+    /// May standard error show more than errors?
+    pub fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
     /// Says what was asked for.
     pub fn answer(self, text: impl Display, json: &Value) -> anyhow::Result<()> {
         if self.json { say(json) } else { say(text) }

@@ -11,7 +11,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use crate::output::Output;
+use crate::{output::Output, progress::Progress};
 
 /// Those that a person or a service manager ends a command with, and what they are called.
 const SIGNALS: [(SignalKind, &str); 4] = [
@@ -110,6 +110,7 @@ impl Signals {
     pub async fn cancel<'a, T: Send + 'a>(
         &mut self,
         output: &Output,
+        progress: &mut Progress,
         call: Call<'a, T>,
     ) -> Result<T, Error> {
         let (cancel, cancelled) = oneshot::channel::<()>();
@@ -122,14 +123,15 @@ impl Signals {
             tokio::select! {
                 biased;
                 result = &mut call => return result,
+                () = progress.look() => {}
                 signal = self.next() => match cancel.take() {
                     Some(cancel) => {
-                        output.remark(format_args!("{}: cancelling", signal.name()));
+                        progress.remark(output, format_args!("{}: cancelling", signal.name()));
                         self.cancelled = Some(signal);
                         // The call may be over.
                         let _ = cancel.send(());
                     }
-                    None => output.remark(format_args!(
+                    None => progress.remark(output, format_args!(
                         "{}: still cancelling, which leaves nothing half done; wait a moment",
                         signal.name()
                     )),

@@ -4,7 +4,7 @@ use serde_json::json;
 use stasis_criu::{Features, Version};
 
 use super::{Context, Ended};
-use crate::arguments::Criu as Question;
+use crate::{arguments::Criu as Question, progress::Progress};
 
 /// Asks, and says the answer.
 pub async fn run(context: &mut Context<'_>, question: Question) -> anyhow::Result<Ended> {
@@ -33,7 +33,13 @@ pub async fn run(context: &mut Context<'_>, question: Question) -> anyhow::Resul
         }
         Question::Check => {
             let check = context.criu.check();
-            context.signals.cancel(context.output, check).await?;
+            let mut progress = Progress::waiting(context.output, "checking");
+            let works = context
+                .signals
+                .cancel(context.output, &mut progress, check)
+                .await;
+            drop(progress);
+            works?;
             let json = json!({ "works": true });
             context.output.report("CRIU works on this machine", &json)?;
         }

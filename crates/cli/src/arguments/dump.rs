@@ -1,0 +1,301 @@
+//! What a dump and a pre-dump are told.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use stasis_criu::{
+    Options,
+    options::{GhostLimit, NetworkLock, PageServer, PreDumpMode, Tls},
+};
+
+use super::{Images, shared::Both};
+
+/// `stasis dump`.
+#[derive(Debug, Args)]
+pub struct Dump {
+    #[command(flatten)]
+    pub tree: Tree,
+
+    #[command(flatten)]
+    pub images: Images,
+
+    /// Let the processes run on after the dump
+    #[arg(short = 'R', long, conflicts_with = "leave_stopped")]
+    pub leave_running: bool,
+
+    /// Leave the processes stopped after the dump
+    #[arg(short = 's', long)]
+    pub leave_stopped: bool,
+
+    #[command(flatten)]
+    pub memory: Memory,
+
+    #[command(flatten)]
+    pub files: Files,
+
+    #[command(flatten)]
+    pub both: Both,
+}
+
+impl Dump {
+    /// The options that it has.
+    pub fn options(&self) -> anyhow::Result<Options> {
+        let options = self
+            .images
+            .options()?
+            .leave_running(self.leave_running)
+            .leave_stopped(self.leave_stopped);
+        let options = self.tree.apply(self.memory.apply(options));
+        Ok(self.files.apply(self.both.apply(options))?)
+    }
+}
+
+/// `stasis pre-dump`.
+#[derive(Debug, Args)]
+pub struct PreDump {
+    #[command(flatten)]
+    pub tree: Tree,
+
+    #[command(flatten)]
+    pub images: Images,
+
+    /// How memory is read
+    #[arg(long, value_name = "MODE")]
+    pub pre_dump_mode: Option<Read>,
+
+    #[command(flatten)]
+    pub memory: Memory,
+
+    #[command(flatten)]
+    pub files: Files,
+
+    #[command(flatten)]
+    pub both: Both,
+}
+
+impl PreDump {
+    /// The options that it has.
+    pub fn options(&self) -> anyhow::Result<Options> {
+        let mut options = self.tree.apply(self.memory.apply(self.images.options()?));
+        if let Some(mode) = self.pre_dump_mode {
+            options = options.pre_dump_mode(match mode {
+                Read::Splice => PreDumpMode::Splice,
+                Read::Read => PreDumpMode::Read,
+            });
+        }
+        Ok(self.files.apply(self.both.apply(options))?)
+    }
+}
+
+/// How a pre-dump reads memory.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Read {
+    /// By pipes, which hold on to it
+    Splice,
+    /// By reading it while the processes run
+    Read,
+}
+
+/// Which processes.
+#[derive(Debug, Args)]
+pub struct Tree {
+    /// The process, with all that descend from it
+    #[arg(short = 't', long = "tree", value_name = "PID",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: u32,
+
+    /// How many seconds the processes may take to be frozen [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u32>,
+
+    /// The directory of the freezer cgroup that holds the processes
+    #[arg(long, value_name = "DIR")]
+    pub freeze_cgroup: Option<PathBuf>,
+}
+
+impl Tree {
+    fn apply(&self, options: Options) -> Options {
+        let mut options = options.pid(self.pid);
+        if let Some(timeout) = self.timeout {
+            options = options.timeout(Duration::from_secs(timeout.into()));
+        }
+        if let Some(directory) = &self.freeze_cgroup {
+            options = options.freeze_cgroup(directory);
+        }
+        options
+    }
+}
+
+/// Where memory goes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Memory")]
+pub struct Memory {
+    /// The images of the dump before, as seen from this one's: only what changed is written
+    #[arg(long, value_name = "DIR", visible_alias = "prev-images-dir")]
+    pub parent: Option<PathBuf>,
+
+    /// Keep track of what changes from now on, for the next dump
+    #[arg(long)]
+    pub track_mem: bool,
+
+    /// Take out of the parent's images what this dump has itself
+    #[arg(long, requires = "parent")]
+    pub auto_dedup: bool,
+
+    /// Send pages to a page server
+    #[arg(long, requires_all = ["address", "port"])]
+    pub page_server: bool,
+
+    /// The address of the page server
+    #[arg(long, requires = "page_server")]
+    pub address: Option<IpAddr>,
+
+    /// The port of the page server
+    #[arg(long, requires = "page_server",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+
+    #[command(flatten)]
+    pub tls: Encryption,
+}
+
+impl Memory {
+    fn apply(&self, options: Options) -> Options {
+        let mut options = options
+            .track_mem(self.track_mem)
+            .dedup_on_dump(self.auto_dedup);
+        if let Some(parent) = &self.parent {
+            options = options.parent_img(parent);
+        }
+        if let (Some(address), Some(port)) = (self.address, self.port) {
+            options = options.page_server(PageServer::at(address, port));
+        }
+        self.tls.apply(options)
+    }
+}
+
+/// How pages travel.
+#[derive(Debug, Args)]
+pub struct Encryption {
+    /// Send or take pages over TLS
+    #[arg(long)]
+    pub tls: bool,
+
+    /// The authority that signed the other end's certificate [default: /etc/pki/CA/cacert.pem]
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub tls_cacert: Option<PathBuf>,
+
+    /// The certificates that the authority has taken back
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub tls_cacrl: Option<PathBuf>,
+
+    /// The certificate of this end [default: /etc/pki/criu/cert.pem]
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of this end [default: /etc/pki/criu/private/key.pem]
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Take any name in the other end's certificate
+    #[arg(long, requires = "tls")]
+    pub tls_no_cn_verify: bool,
+}
+
+impl Encryption {
+    /// Sets what was said.
+    pub fn apply(&self, options: Options) -> Options {
+        if !self.tls {
+            return options;
+        }
+        let mut tls = Tls::default().no_cn_verify(self.tls_no_cn_verify);
+        if let Some(file) = &self.tls_cacert {
+            tls = tls.cacert(file);
+        }
+        if let Some(file) = &self.tls_cacrl {
+            tls = tls.cacrl(file);
+        }
+        if let Some(file) = &self.tls_cert {
+            tls = tls.cert(file);
+        }
+        if let Some(file) = &self.tls_key {
+            tls = tls.key(file);
+        }
+        options.tls(tls)
+    }
+}
+
+/// What only a dump is told of files, mounts and connections.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Files, connections and namespaces")]
+pub struct Files {
+    /// The largest deleted file to take along, in bytes [default: 1 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub ghost_limit: Option<u64>,
+
+    /// Take deleted files along that have another name still, by a link beside it
+    #[arg(long)]
+    pub link_remap: bool,
+
+    /// Take a device along by any path that leads to it
+    #[arg(long)]
+    pub evasive_devices: bool,
+
+    /// Look for the paths of watched files
+    #[arg(long)]
+    pub force_irmap: bool,
+
+    /// A directory to look for them in
+    #[arg(long, value_name = "DIR")]
+    pub irmap_scan_path: Vec<PathBuf>,
+
+    /// Pass over TCP connections that are not established yet
+    #[arg(long, visible_alias = "tcp-skip-in-flight")]
+    pub skip_in_flight: bool,
+
+    /// How connections are kept quiet
+    #[arg(long, value_name = "METHOD")]
+    pub network_lock: Option<Lock>,
+
+    /// A mount to leave out
+    #[arg(long, value_name = "MOUNTPOINT")]
+    pub skip_mnt: Vec<PathBuf>,
+
+    /// A file system to take along that CRIU does not know
+    #[arg(long, value_name = "NAME")]
+    pub enable_fs: Vec<String>,
+}
+
+impl Files {
+    fn apply(&self, options: Options) -> Result<Options, stasis_criu::OptionError> {
+        let mut options = options
+            .link_remap(self.link_remap)
+            .evasive_devices(self.evasive_devices)
+            .force_irmap(self.force_irmap)
+            .tcp_skip_in_flight(self.skip_in_flight);
+        if let Some(bytes) = self.ghost_limit {
+            options = options.ghost_limit(GhostLimit::try_from(bytes)?);
+        }
+        if let Some(method) = self.network_lock {
+            options = options.network_lock(match method {
+                Lock::Iptables => NetworkLock::Iptables,
+                Lock::Nftables => NetworkLock::Nftables,
+                Lock::Skip => NetworkLock::Skip,
+            });
+        }
+        let options = (self.irmap_scan_path.iter()).fold(options, Options::irmap_scan_path);
+        let options = self.skip_mnt.iter().fold(options, Options::skip_mnt);
+        Ok(self.enable_fs.iter().fold(options, Options::enable_fs))
+    }
+}
+
+/// How connections are kept quiet.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Lock {
+    /// By rules of iptables
+    Iptables,
+    /// By a table of nftables
+    Nftables,
+    /// Not at all
+    Skip,
+}

@@ -1,0 +1,25 @@
+//! What is run.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::Args;
+
+use super::Streams;
+
+/// `stasis run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub streams: Streams,
+
+    /// Where it works [default: here]
+    #[arg(long, value_name = "DIR")]
+    pub chdir: Option<PathBuf>,
+
+    /// The program
+    pub program: PathBuf,
+
+    /// Its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
+}

@@ -1,0 +1,138 @@
+//! `stasis dump`: looks at the tree, dumps it, keeps its state beside the images, and sees that
+//! what was to end has ended.
+
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use stasis_criu::{
+    HookResult, Notify,
+    process::{DumpPlan, FILE_NAME, Managed, ProcessError, State},
+};
+use tokio::time::timeout;
+
+use super::{
+    Context, Ended,
+    target::{Directory, Target, in_words, micros, stats},
+};
+use crate::{arguments::Dump, progress::Progress};
+
+/// How long killed processes may take to be gone, memory and all.
+const DEATH: Duration = Duration::from_secs(5);
+
+/// Dumps.
+pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<Ended> {
+    let options = arguments.options()?;
+    let target = Target::hold(arguments.tree.pid)?;
+    let plan = DumpPlan::detect(arguments.tree.pid)?;
+    let mut options = plan.apply(options);
+    if arguments.both.tcp_close {
+        // What was asked for goes before what was found.
+        options = options.tcp_established(false);
+    }
+    let directory = Directory::make(&arguments.images.images_dir)?;
+    let mut progress = match arguments.memory.page_server {
+        true => Progress::waiting(context.output, "dumping"),
+        false => Progress::of_dump(context.output, directory.path(), plan.state()),
+    };
+    let mut hooks = Hooks {
+        plan,
+        images: directory.path().to_owned(),
+        saved: false,
+    };
+    let started = Instant::now();
+    let mut call = context.criu.dump(&options).notify(&mut hooks);
+    if let Some(deadline) = arguments.images.deadline {
+        call = call.within(deadline);
+    }
+    let dumped = context
+        .signals
+        .cancel(context.output, &mut progress, call)
+        .await;
+    let took = started.elapsed();
+    drop(progress);
+    let dumped = match dumped {
+        Ok(dumped) => dumped,
+        Err(error) => {
+            hooks.forget();
+            directory.give_up();
+            return Err(anyhow::Error::from(error).context(target.fate()));
+        }
+    };
+    let pid = target.process().pid();
+    let after = match (arguments.leave_running, arguments.leave_stopped) {
+        (true, _) => "running",
+        (_, true) => "stopped",
+        (false, false) => {
+            if !gone(target.process(), &hooks.plan).await {
+                context.output.remark(format_args!(
+                    "what was dumped is a zombie still, since its parent does not take its \
+                     status; it can be restored when it is gone"
+                ));
+            }
+            "ended"
+        }
+    };
+    let figures = dumped.stats.as_ref();
+    let mut text = format!("dumped process {pid}, which ");
+    text.push_str(match after {
+        "running" => "runs on",
+        "stopped" => "is stopped",
+        _ => "has ended",
+    });
+    text.push_str(&format!("; {:.2} s", took.as_secs_f64()));
+    if let Some(stats) = figures {
+        text.push_str(", ");
+        text.push_str(&in_words(stats));
+    }
+    let json = json!({
+        "pid": pid,
+        "images_dir": arguments.images.images_dir.to_string_lossy(),
+        "process": after,
+        "took_us": micros(took),
+        "stats": figures.map_or(Value::Null, stats),
+    });
+    context.output.report(text, &json)?;
+    Ok(Ended::Done)
+}
+
+/// Waits until nothing is left of the tree, so that it can be restored at once.
+async fn gone(root: &Managed, plan: &DumpPlan) -> bool {
+    let gone = async {
+        root.exited().await?;
+        plan.gone().await?;
+        Ok::<_, ProcessError>(root.state()? != State::Zombie)
+    };
+    matches!(timeout(DEATH, gone).await, Ok(Ok(true)))
+}
+
+/// Looks at the tree again when it is frozen.
+struct Hooks {
+    plan: DumpPlan,
+    images: PathBuf,
+    saved: bool,
+}
+
+#[async_trait]
+impl Notify for Hooks {
+    async fn query_external_files(&mut self) -> HookResult<Vec<String>> {
+        let external = self.plan.externals()?;
+        self.plan.state().save(&self.images)?;
+        self.saved = true;
+        Ok(external)
+    }
+}
+
+impl Hooks {
+    /// Removes the state of a tree of which there are no images.
+    fn forget(&self) {
+        if self.saved {
+            // It is of no use, and does no harm.
+            let _ = fs::remove_file(self.images.join(FILE_NAME));
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `stasis pre-dump`: memory ahead of a dump.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use stasis_criu::process::DumpPlan;
+
+use super::{
+    Context, Ended,
+    target::{Directory, Target, in_words, micros, stats},
+};
+use crate::{arguments::PreDump, progress::Progress};
+
+/// Dumps memory.
+pub async fn run(context: &mut Context<'_>, arguments: &PreDump) -> anyhow::Result<Ended> {
+    let options = arguments.options()?;
+    let target = Target::hold(arguments.tree.pid)?;
+    let plan = DumpPlan::detect(arguments.tree.pid)?;
+    let mut options = plan.apply(options);
+    if arguments.both.tcp_close {
+        options = options.tcp_established(false);
+    }
+    let directory = Directory::make(&arguments.images.images_dir)?;
+    let mut progress = match arguments.memory.page_server {
+        true => Progress::waiting(context.output, "dumping memory"),
+        false => Progress::of_dump(context.output, directory.path(), plan.state()),
+    };
+    let started = Instant::now();
+    let mut call = context.criu.pre_dump(&options);
+    if let Some(deadline) = arguments.images.deadline {
+        call = call.within(deadline);
+    }
+    let dumped = context
+        .signals
+        .cancel(context.output, &mut progress, call)
+        .await;
+    let took = started.elapsed();
+    drop(progress);
+    let dumped = match dumped {
+        Ok(dumped) => dumped,
+        Err(error) => {
+            directory.give_up();
+            return Err(anyhow::Error::from(error).context(target.fate()));
+        }
+    };
+    let pid = target.process().pid();
+    let figures = dumped.stats.as_ref();
+    let mut text = format!(
+        "dumped memory of process {pid}; {:.2} s",
+        took.as_secs_f64()
+    );
+    if let Some(stats) = figures {
+        text.push_str(", ");
+        text.push_str(&in_words(stats));
+    }
+    let json = json!({
+        "pid": pid,
+        "images_dir": arguments.images.images_dir.to_string_lossy(),
+        "took_us": micros(took),
+        "stats": figures.map_or(Value::Null, stats),
+    });
+    context.output.report(text, &json)?;
+    Ok(Ended::Done)
+}

@@ -1,0 +1,47 @@
+//! `stasis run`: a program, so that it can be dumped later.
+
+use std::io::{self, IsTerminal as _};
+
+use serde_json::json;
+use stasis_criu::process;
+
+use super::{Context, Ended};
+use crate::{
+    arguments::{Run, Streams},
+    streams,
+};
+
+/// Runs it, and waits for its end unless it is detached.
+pub async fn run(context: &mut Context<'_>, arguments: &Run) -> anyhow::Result<Ended> {
+    let mut run = process::Run::new(&arguments.program)
+        .args(arguments.arguments.iter().cloned())
+        .stdio(stdio(&arguments.streams));
+    if let Some(directory) = &arguments.chdir {
+        run = run.current_dir(directory);
+    }
+    if let Some(file) = &arguments.streams.pid_file {
+        run = run.pid_file(file);
+    }
+    let process = run.start()?;
+    let pid = process.pid();
+    if arguments.streams.detach || context.output.is_json() {
+        context.output.answer(pid, &json!({ "pid": pid }))?;
+    }
+    if arguments.streams.detach {
+        return Ok(Ended::Done);
+    }
+    streams::until_end(context, process).await.map(Ended::With)
+}
+
+fn stdio(streams: &Streams) -> process::Stdio {
+    match &streams.log {
+        Some(log) => process::Stdio::Log(log.clone()),
+        None if !streams.attach => process::Stdio::Null,
+        None if io::stdin().is_terminal() && io::stdout().is_terminal() => {
+            process::Stdio::Terminal {
+                size: streams::size_here(),
+            }
+        }
+        None => process::Stdio::Pipes,
+    }
+}

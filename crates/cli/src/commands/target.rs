@@ -1,0 +1,141 @@
+//! What a dump and a pre-dump have in common: the process, the directory, and the figures.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use stasis_criu::{
+    DumpStats, Pages,
+    process::{Managed, ProcessError, State},
+};
+
+use crate::failure::Fate;
+
+/// A process that is to be dumped, as it was before.
+#[derive(Debug)]
+pub struct Target {
+    process: Managed,
+    before: State,
+}
+
+impl Target {
+    /// Holds the process, so that what is told of it later is not about another of its number.
+    pub fn hold(pid: u32) -> Result<Self, ProcessError> {
+        let process = Managed::take_over(pid)?;
+        let before = process.state()?;
+        Ok(Self { process, before })
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Managed {
+        &self.process
+    }
+
+    /// What became of it in a call that did not succeed.
+    pub fn fate(&self) -> Fate {
+        let pid = self.process.pid();
+        Fate(match (self.process.state(), self.before) {
+            (Ok(State::Running), _) => format!("process {pid} runs on as before"),
+            (Ok(State::Stopped), State::Stopped) => format!("process {pid} is stopped as before"),
+            (Ok(State::Stopped), _) => {
+                format!("process {pid} is stopped, and goes on after `kill -CONT {pid}`")
+            }
+            (Ok(State::Zombie | State::Exited(_)), _) => format!("process {pid} has ended"),
+            (Err(_), _) => format!("what became of process {pid} cannot be told"),
+        })
+    }
+}
+
+/// A directory for images.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    made: bool,
+}
+
+impl Directory {
+    /// Makes it, for its owner only, unless it is there.
+    pub fn make(path: &Path) -> anyhow::Result<Self> {
+        let there = || format!("cannot make the directory {}", path.display());
+        if let Some(parent) = path.parent().filter(|parent| *parent != Path::new("")) {
+            fs::create_dir_all(parent).with_context(there)?;
+        }
+        let made = match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(error).with_context(there),
+        };
+        let path = path.to_owned();
+        Ok(Self { path, made })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes it, if it was made for nothing and nothing is in it, such as a log.
+    pub fn give_up(&self) {
+        if self.made {
+            // Something is in it.
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// The figures of a dump as JSON, times in microseconds.
+pub fn stats(stats: &DumpStats) -> Value {
+    let DumpStats {
+        freezing,
+        frozen,
+        memory_dump,
+        memory_write,
+        irmap_resolve,
+        pages,
+        lazy_pages,
+        shared_pages,
+        page_pipes,
+        page_pipe_buffers,
+    } = stats;
+    json!({
+        "freezing_us": micros(*freezing),
+        "frozen_us": micros(*frozen),
+        "memory_dump_us": micros(*memory_dump),
+        "memory_write_us": micros(*memory_write),
+        "irmap_resolve_us": irmap_resolve.map(micros),
+        "pages": pages_as_json(pages),
+        "lazy_pages": lazy_pages,
+        "shared_pages": shared_pages.as_ref().map(pages_as_json),
+        "page_pipes": page_pipes,
+        "page_pipe_buffers": page_pipe_buffers,
+    })
+}
+
+/// The figures of a dump in a few words.
+pub fn in_words(stats: &DumpStats) -> String {
+    let shared = stats.shared_pages.map_or(0, |pages| pages.written);
+    let pages = stats.pages.written.saturating_add(shared);
+    format!(
+        "{pages} pages, frozen for {:.3} s",
+        stats.frozen.as_secs_f64()
+    )
+}
+
+/// Microseconds, which is what CRIU counts in.
+pub fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn pages_as_json(pages: &Pages) -> Value {
+    let Pages {
+        scanned,
+        skipped_parent,
+        written,
+    } = pages;
+    json!({ "scanned": scanned, "skipped_parent": skipped_parent, "written": written })
+}
