@@ -558,6 +558,9 @@ async fn several_calls_go_over_one_connection() {
     within(connection.pre_dump(&fake.dump(), &mut hooks))
         .await
         .unwrap();
+    // CRIU would not know it for a request now, and end.
+    let error = within(connection.features()).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
     within(connection.dump(&fake.dump(), &mut hooks))
         .await
         .unwrap();

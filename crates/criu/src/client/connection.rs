@@ -41,7 +41,16 @@ use crate::{
 pub struct Connection {
     criu: Criu,
     link: Link,
-    ended: bool,
+    takes: Takes,
+}
+
+/// What a connection's CRIU can be asked next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Anything,
+    /// After a pre-dump. CRIU does not know any other request for one then, not even for features.
+    Dumps,
+    Nothing,
 }
 
 impl Connection {
@@ -63,7 +72,7 @@ impl Connection {
         Ok(Self {
             link: criu.link(inherited, callers_group, request).await?,
             criu: criu.clone(),
-            ended: false,
+            takes: Takes::Anything,
         })
     }
 
@@ -266,6 +275,7 @@ impl Connection {
             options.check(ask.request, Some(&version))?;
         }
         if matches!(ask.request, Request::PreDump | Request::SinglePreDump)
+            && self.takes == Takes::Anything
             && !self.features().await?.mem_track
         {
             return Err(Error::Unavailable {
@@ -293,11 +303,20 @@ impl Connection {
             keeps_open,
             ..
         } = ask;
-        if self.ended {
-            return Err(Error::Closed { request });
+        match self.takes {
+            Takes::Anything => {}
+            Takes::Dumps if matches!(request, Request::PreDump | Request::Dump) => {}
+            Takes::Dumps => {
+                return Err(Error::Unavailable {
+                    request,
+                    how: "over a connection whose pre-dumps have begun",
+                    instead: "use another connection",
+                });
+            }
+            Takes::Nothing => return Err(Error::Closed { request }),
         }
         // Until the reply says otherwise: a dropped future leaves it so.
-        self.ended = true;
+        self.takes = Takes::Nothing;
         let (questions, mut hooks) = mpsc::channel(1);
         let (sender, mut result) = oneshot::channel();
         let cancel = Arc::new(Signal::new());
@@ -342,7 +361,11 @@ impl Connection {
             }
         };
         let goes_on = matches!(&outcome.end, End::Reply(reply, _) if keeps_open && reply.success);
-        self.ended = !goes_on;
+        self.takes = match request {
+            _ if !goes_on => Takes::Nothing,
+            Request::PreDump => Takes::Dumps,
+            _ => Takes::Anything,
+        };
         let judge = Judge {
             request,
             deadline: deadline.unwrap_or_default(),
@@ -426,6 +449,7 @@ impl Judge<'_> {
                     cr_errmsg: reply.cr_errmsg.as_deref(),
                     ..self.evidence(&farewell.stderr)
                 })),
+                left,
             }),
             (End::Silence | End::GivenUp, None) => Err(Error::NoReply {
                 request,
@@ -433,6 +457,7 @@ impl Judge<'_> {
                     exit: farewell.exit,
                     ..self.evidence(&farewell.stderr)
                 })),
+                left,
             }),
         }
     }
