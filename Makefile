@@ -1,6 +1,6 @@
 # What people run. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build check unit lab-test e2e install clean
+.PHONY: help demo test build check unit lab-test criu e2e install clean
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -15,7 +15,7 @@ demo: build ## Checkpoint and restore a counter in runsc, runc and crun, and sho
 	lab/lab run --suite forky --needs runsc --deadline 300 -- \
 		demo/in-lab '$(abspath target/release)'
 
-test: unit lab-test e2e ## Run every test: unit, lab and end to end (root; 2 cores: half an hour)
+test: unit lab-test criu e2e ## Run every test: unit, lab, CRIU and end to end (root; 2 cores: three quarters of an hour)
 
 unit: ## Run the tests that need neither root nor the lab
 	cargo test --locked --workspace
@@ -23,6 +23,10 @@ unit: ## Run the tests that need neither root nor the lab
 lab-test: ## Test the lab itself
 	lab/lab install vm
 	lab/test
+
+criu: ## Run the tests of crates/criu with the real CRIU, in the lab and its virtual machine
+	lab/lab install vm
+	tests/criu
 
 e2e: build ## Run the end-to-end tests in the lab, on containerd 1.7, 2.1 and 2.4
 	lab/lab install
