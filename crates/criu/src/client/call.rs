@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use tempfile::TempDir;
+
 use super::{
     Criu,
     ask::Ask,
@@ -34,29 +36,36 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct Call<'a, T> {
     criu: &'a Criu,
     request: Request,
-    options: CallOptions<'a>,
+    /// Or why nothing is asked.
+    options: Result<CallOptions<'a>, Error>,
     notify: Option<&'a mut dyn Notify>,
     deadline: Option<Duration>,
     until: Option<BoxFuture<'a, ()>>,
-    refusal: Option<Error>,
     finish: Finish<T>,
 }
 
 enum CallOptions<'a> {
     Given(&'a Options),
-    Own(Box<Options>),
+    /// Options whose directory is there for this call only.
+    Own(Box<Options>, TempDir),
 }
 
 impl<'a> Call<'a, ()> {
     pub(super) fn check(criu: &'a Criu) -> Self {
-        // CRIU 4.1 wants a directory even where it writes nothing to it: its log goes to stderr.
-        let options = Options::new("/").log_to_stderr(true);
-        Self::with(
-            criu,
-            Request::Check,
-            CallOptions::Own(Box::new(options)),
-            outcome::nothing,
-        )
+        let request = Request::Check;
+        // What is missing CRIU 4.2 tells in a log file only, and 4.1 wants a directory anyway.
+        let options = match tempfile::tempdir() {
+            Ok(directory) => Ok(CallOptions::Own(
+                Box::new(Options::new(directory.path())),
+                directory,
+            )),
+            Err(source) => Err(Error::Prepare {
+                request,
+                step: "make a directory for its log",
+                source,
+            }),
+        };
+        Self::with(criu, request, options, outcome::nothing)
     }
 }
 
@@ -67,10 +76,15 @@ impl<'a, T> Call<'a, T> {
         options: &'a Options,
         finish: Finish<T>,
     ) -> Self {
-        Self::with(criu, request, CallOptions::Given(options), finish)
+        Self::with(criu, request, Ok(CallOptions::Given(options)), finish)
     }
 
-    fn with(criu: &'a Criu, request: Request, options: CallOptions<'a>, finish: Finish<T>) -> Self {
+    fn with(
+        criu: &'a Criu,
+        request: Request,
+        options: Result<CallOptions<'a>, Error>,
+        finish: Finish<T>,
+    ) -> Self {
         Self {
             criu,
             request,
@@ -78,14 +92,13 @@ impl<'a, T> Call<'a, T> {
             notify: None,
             deadline: None,
             until: None,
-            refusal: None,
             finish,
         }
     }
 
     /// A call that is refused before anything is asked.
     pub(super) fn refused(mut self, error: Error) -> Self {
-        self.refusal = Some(error);
+        self.options = Err(error);
         self
     }
 
@@ -179,15 +192,12 @@ impl<'a, T> Call<'a, T> {
             notify,
             deadline,
             until,
-            refusal,
             finish,
         } = self;
-        if let Some(error) = refusal {
-            return Err(error);
-        }
-        let options = match &options {
+        let call_options = options?;
+        let options = match &call_options {
             CallOptions::Given(options) => *options,
-            CallOptions::Own(options) => options,
+            CallOptions::Own(options, _) => options,
         };
         let mut ask = Ask::with(request, options)?;
         // The hooks' and the caller's lifetimes are longer than that of options of our own.
@@ -197,8 +207,17 @@ impl<'a, T> Call<'a, T> {
         ask.connect_pages(criu).await?;
         let needs = ask.needs(criu)?;
         let mut connection = Connection::with(criu, needs).await?;
-        let result = connection.ask(ask, finish).await;
+        let mut result = connection.ask(ask, finish).await;
         connection.cleanup().await;
+        if let CallOptions::Own(_, directory) = call_options {
+            if let Err(Error::Failed { diagnosis, .. } | Error::NoReply { diagnosis, .. }) =
+                &mut result
+            {
+                diagnosis.log = None;
+            }
+            // What is left of it is in nobody's way.
+            let _ = directory.close();
+        }
         result
     }
 }

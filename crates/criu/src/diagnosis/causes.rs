@@ -92,7 +92,9 @@ known_causes! {
         ],
         "a hook failed, and with it the request",
         "see to what the hook reports";
-    ImageMissing(Always) ["Unexpected EOF on (empty-image)", "Can't open * core data for"],
+    ImageMissing(Always) [
+            "Unexpected EOF on (empty-image)", "Can't open * core data for", "No cpuinfo image",
+        ],
         "an image is missing or empty",
         "use the directory of a complete dump; of an incremental one the parents are needed too";
     ImageDamaged(Always) [
