@@ -2,6 +2,9 @@
 
 #![cfg(test)]
 
+mod about;
 mod cancelled;
+mod exerciser;
 mod rounds;
+mod tree;
 mod victim;
