@@ -277,6 +277,9 @@ known_causes! {
     TerminalMissing(Restore) ["Don't have tty to inherit session from"],
         "the processes were dumped with `shell_job`, and CRIU's standard input is no terminal",
         "start CRIU on a terminal, or dump the terminal as `external`";
+    TerminalTaken(Restore) ["tty: Unable to open * with specified index"],
+        "a terminal of the number that is to be restored is there already",
+        "close its master, or restore into a mount namespace with a devpts of its own";
     TerminalNotHandedOver(Restore) ["Deprecated functionality (TTY w/o regfile) rejected"],
         "a terminal that was `external` at the dump was not handed over at the restore",
         "hand one over with `inherit_fd`, under the same name";

@@ -230,6 +230,11 @@ const RECORDED: &[(&str, Request, Option<KnownCause>)] = &[
         Some(TerminalMissing),
     ),
     (
+        "restore-terminal-taken-4.2.1.log",
+        Restore,
+        Some(TerminalTaken),
+    ),
+    (
         "restore-terminal-not-handed-over-4.2.1.log",
         Restore,
         Some(TerminalNotHandedOver),
