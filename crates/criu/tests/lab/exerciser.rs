@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -124,6 +125,12 @@ impl Drop for Exerciser {
         // It may have been waited for.
         let _ = waitpid(Some(self.root), WaitOptions::empty());
     }
+}
+
+/// A port that nobody uses.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 /// Whether this CRIU dumps network sockets on this kernel: from Linux 6.16 on those of the internet

@@ -4,7 +4,9 @@
 
 mod about;
 mod cancelled;
+mod conversation;
 mod exerciser;
+mod hooks;
 mod rounds;
 mod tree;
 mod victim;

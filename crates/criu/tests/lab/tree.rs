@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::net::UnixStream,
 };
 
@@ -48,12 +48,6 @@ fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// A port that nobody uses.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 #[tokio::test]
 #[ignore = "needs the lab"]
 async fn pipes_sockets_a_terminal_files_locks_and_memory_come_back() {
@@ -84,7 +78,7 @@ async fn connections_within_a_tree_and_to_a_peer_outside_go_on() {
     let criu = victim::criu();
     victim::forget_rules();
     let rules = victim::rules();
-    let port = free_port();
+    let port = exerciser::free_port();
     let exerciser = Exerciser::start(&[&format!("tcp={port}")]);
     let outside = connect(port);
     ask(&outside, 1);
