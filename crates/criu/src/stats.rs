@@ -168,6 +168,48 @@ impl DumpStats {
     }
 }
 
+impl DumpStats {
+    /// What was counted after `earlier`, if this counts on from there: nothing became less.
+    pub(crate) fn since(&self, earlier: &Self) -> Option<Self> {
+        let time = Duration::checked_sub;
+        let count = u64::checked_sub;
+        Some(Self {
+            freezing: time(self.freezing, earlier.freezing)?,
+            frozen: time(self.frozen, earlier.frozen)?,
+            memory_dump: time(self.memory_dump, earlier.memory_dump)?,
+            memory_write: time(self.memory_write, earlier.memory_write)?,
+            irmap_resolve: told(self.irmap_resolve, earlier.irmap_resolve, time)?,
+            pages: self.pages.since(earlier.pages)?,
+            lazy_pages: count(self.lazy_pages, earlier.lazy_pages)?,
+            shared_pages: told(self.shared_pages, earlier.shared_pages, Pages::since)?,
+            page_pipes: told(self.page_pipes, earlier.page_pipes, count)?,
+            page_pipe_buffers: told(self.page_pipe_buffers, earlier.page_pipe_buffers, count)?,
+        })
+    }
+}
+
+impl Pages {
+    fn since(self, earlier: Self) -> Option<Self> {
+        Some(Self {
+            scanned: self.scanned.checked_sub(earlier.scanned)?,
+            skipped_parent: self.skipped_parent.checked_sub(earlier.skipped_parent)?,
+            written: self.written.checked_sub(earlier.written)?,
+        })
+    }
+}
+
+/// The difference of what CRIU may tell. The outer `None`: there is none.
+fn told<T>(
+    new: Option<T>,
+    earlier: Option<T>,
+    difference: fn(T, T) -> Option<T>,
+) -> Option<Option<T>> {
+    match (new, earlier) {
+        (Some(new), Some(earlier)) => difference(new, earlier).map(Some),
+        (new, _) => Some(new),
+    }
+}
+
 impl RestoreStats {
     /// Reads `stats-restore` in the restore's work directory, or in its images directory if it had
     /// no work directory.

@@ -42,6 +42,8 @@ pub struct Connection {
     criu: Criu,
     link: Link,
     takes: Takes,
+    /// What CRIU has counted over this connection.
+    counted: Option<DumpStats>,
 }
 
 /// What a connection's CRIU can be asked next.
@@ -73,6 +75,7 @@ impl Connection {
             link: criu.link(inherited, callers_group, request).await?,
             criu: criu.clone(),
             takes: Takes::Anything,
+            counted: None,
         })
     }
 
@@ -372,7 +375,8 @@ impl Connection {
             logs: prepared.logs,
             log: options.and_then(|(options, _)| options.log_name(request)),
         };
-        let answer = judge.judge(outcome)?;
+        let mut answer = judge.judge(outcome)?;
+        self.count(&mut answer);
         finish(answer).map_err(|field| Error::Protocol {
             request,
             source: ProtocolError::Malformed(MalformedMessage::Missing {
@@ -381,6 +385,20 @@ impl Connection {
             }),
             left: Vec::new().into(),
         })
+    }
+
+    /// Leaves an answer what was counted for it alone. CRIU 4.2.1 counts on from one pre-dump of a
+    /// connection to the next and to the dump, 4.1.1 does not.
+    fn count(&mut self, answer: &mut Answer) {
+        let known = self.criu.known_version();
+        let counts_on = known.is_some_and(|version| version.is_at_least(4, 2));
+        if let Some(stats) = answer.dump_stats
+            && let Some(earlier) = self.counted.replace(stats)
+            && counts_on
+        {
+            // A later release may have left that off.
+            answer.dump_stats = Some(stats.since(&earlier).unwrap_or(stats));
+        }
     }
 }
 

@@ -139,3 +139,20 @@ fn neither_long_files_nor_long_messages_are_taken() {
     bytes[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
     assert!(matches!(refusal(&bytes), StatsError::CutShort { .. }));
 }
+
+#[test]
+fn what_counts_on_is_told_apart_from_what_does_not() {
+    let first = DumpStats::from(dump().dump.unwrap());
+    let mut second = first;
+    second.frozen += Duration::from_micros(5);
+    second.pages.written += 7;
+    let since = second.since(&first).unwrap();
+    assert_eq!(since.frozen, Duration::from_micros(5));
+    assert_eq!(since.pages.written, 7);
+    assert_eq!(since.pages.scanned, 0);
+    assert_eq!(since.shared_pages.unwrap().written, 0);
+    assert_eq!(since.irmap_resolve, Some(Duration::ZERO));
+    assert_eq!(since.page_pipes, None);
+    second.pages.skipped_parent -= 1;
+    assert_eq!(second.since(&first), None);
+}
