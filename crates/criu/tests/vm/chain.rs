@@ -2,7 +2,6 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use rustix::process::{Signal, WaitOptions, waitpid};
 use stasis_criu::{Connection, Criu, NoHooks, Options, Pages};
 
 use crate::{
@@ -94,8 +93,7 @@ async fn is_made_and_restored(mut by: By) {
         assert!(memory.read() == contents, "the memory is another");
         victim.is_well(&tree);
         // The second time it is the same image.
-        rustix::process::kill_process(restored.pid, Signal::KILL).unwrap();
-        waitpid(Some(restored.pid), WaitOptions::empty()).unwrap();
+        crate::end(restored.pid);
     }
 }
 

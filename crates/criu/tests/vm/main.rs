@@ -3,14 +3,16 @@
 
 #![cfg(test)]
 
+mod cancelled;
 mod chain;
 mod memory;
 #[expect(dead_code, reason = "it is there for the lab's tests too")]
 #[path = "../lab/victim.rs"]
 mod victim;
 
-use std::env;
+use std::{env, fs, time::{Duration, Instant}};
 
+use rustix::process::{Pid, WaitOptions, waitpid};
 use stasis_criu::Criu;
 
 /// Says what is missing when a test is started elsewhere.
@@ -25,4 +27,22 @@ fn criu() -> Criu {
 /// A directory on disk.
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(env::var_os("STASIS_LAB_SCRATCH").expect(MACHINE)).unwrap()
+}
+
+/// Ends a restored tree, and waits until all of it is gone.
+fn end(root: Pid) {
+    let pids = victim::tree(root.as_raw_pid().cast_unsigned());
+    for pid in &pids {
+        victim::kill(*pid);
+    }
+    waitpid(Some(root), WaitOptions::empty()).unwrap();
+    let deadline = Instant::now() + victim::PATIENCE;
+    // The root's children are reaped by the machine's first process, which tells nobody.
+    while pids
+        .iter()
+        .any(|pid| fs::exists(format!("/proc/{pid}")).unwrap())
+    {
+        assert!(Instant::now() < deadline, "a killed process stays");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
