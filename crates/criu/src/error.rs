@@ -55,20 +55,24 @@ pub enum Error {
         source: PagesError,
     },
     /// CRIU tried and failed.
-    #[error("the {request} failed: {diagnosis}")]
+    #[error("the {request} failed: {diagnosis}{left}")]
     Failed {
         /// What was asked for.
         request: Request,
         /// Why, and where more is to be read.
         diagnosis: Box<Diagnosis>,
+        /// What could not be undone.
+        left: Left,
     },
     /// CRIU ended, or closed the connection, without a reply.
-    #[error("CRIU gave no reply to the {request}: {diagnosis}")]
+    #[error("CRIU gave no reply to the {request}: {diagnosis}{left}")]
     NoReply {
         /// What was asked for.
         request: Request,
         /// Why, and where more is to be read.
         diagnosis: Box<Diagnosis>,
+        /// What could not be undone.
+        left: Left,
     },
     /// CRIU did not keep to its protocol.
     #[error("the {request} cannot be relied on{left}")]
@@ -128,7 +132,7 @@ pub enum Error {
     },
 }
 
-/// What a call left behind that could not be undone: nothing, unless CRIU had to be killed.
+/// What a call left behind that could not be undone: nothing, unless CRIU was killed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Left(Vec<Leftover>);
 

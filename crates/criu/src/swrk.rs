@@ -128,13 +128,16 @@ pub(crate) fn pid(raw: i32) -> Option<Pid> {
 
 /// The children of `parent`, of all its threads. None if it has ended.
 pub(crate) fn children(parent: Pid) -> Vec<Pid> {
-    let tasks = PathBuf::from(format!("/proc/{}/task", parent.as_raw_pid()));
-    let Ok(threads) = std::fs::read_dir(&tasks) else {
-        return Vec::new();
-    };
-    threads
-        .filter_map(Result::ok)
-        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
+    threads(parent)
+        .into_iter()
+        .filter_map(|thread| {
+            std::fs::read_to_string(
+                task(parent)
+                    .join(thread.as_raw_pid().to_string())
+                    .join("children"),
+            )
+            .ok()
+        })
         .flat_map(|children| {
             children
                 .split_whitespace()
@@ -142,4 +145,17 @@ pub(crate) fn children(parent: Pid) -> Vec<Pid> {
                 .collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// The threads of `process`. None if it has ended.
+pub(crate) fn threads(process: Pid) -> Vec<Pid> {
+    std::fs::read_dir(task(process))
+        .into_iter()
+        .flatten()
+        .filter_map(|thread| pid(thread.ok()?.file_name().to_str()?.parse().ok()?))
+        .collect()
+}
+
+fn task(process: Pid) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/task", process.as_raw_pid()))
 }

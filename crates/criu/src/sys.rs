@@ -1,5 +1,5 @@
 //! The only unsafe code of the crate: what happens in a child between fork and exec, the socket
-//! option that no crate has, and a descriptor in tokio's hands.
+//! option that no crate has, a signal to one thread, and a descriptor in tokio's hands.
 
 use std::{
     io,
@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use rustix::process::Pid;
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Watches `descriptor` in the runtime of the caller.
@@ -74,6 +75,13 @@ pub(crate) fn enter_network(command: &mut Command, namespace: Arc<OwnedFd>) {
     };
     // SAFETY: between fork and exec the closure makes a system call only.
     unsafe { command.pre_exec(child) };
+}
+
+/// Stops `thread` of `process`, if it has not ended.
+pub(crate) fn stop_thread(process: Pid, thread: Pid) {
+    let (process, thread) = (process.as_raw_pid(), thread.as_raw_pid());
+    // SAFETY: three numbers; a wrong one is an error.
+    unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGSTOP) };
 }
 
 fn keep_open(descriptor: RawFd) -> io::Result<()> {

@@ -9,7 +9,12 @@
 //! After post-dump has been acknowledged a dump can no longer be cancelled: it completes, and its
 //! reply is a success.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    os::{fd::OwnedFd, unix::process::ExitStatusExt},
+    process::ExitStatus,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{Notify as Signal, mpsc, oneshot},
@@ -168,7 +173,9 @@ pub(super) async fn run(mut peer: Peer, job: Job, grace: Duration) -> Option<Pee
     } else {
         let swrk = peer.swrk.as_ref().map(Swrk::pid);
         outcome.farewell = peer.end(grace).await;
-        let killed = matches!(outcome.end, End::GivenUp);
+        let signalled = |exit: ExitStatus| exit.signal().is_some();
+        let killed =
+            matches!(outcome.end, End::GivenUp) || outcome.farewell.exit.is_some_and(signalled);
         let by_caller = matches!(
             outcome.cancelled,
             Some(CancelledBy::Caller | CancelledBy::Drop | CancelledBy::Deadline)
@@ -425,6 +432,7 @@ impl Call {
 
     fn give_up(&mut self, peer: &mut Peer) -> End {
         if let Some(swrk) = &mut peer.swrk {
+            self.job.undo.before_kill();
             swrk.kill();
         }
         End::GivenUp

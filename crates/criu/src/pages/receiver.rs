@@ -174,6 +174,7 @@ fn failed(rendered: &Rendered, log: &str, exit: std::process::ExitStatus) -> Err
             log: directory.map(|directory| Log::In(directory.as_fd(), log)),
             exit: Some(exit),
         })),
+        left: Vec::new().into(),
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Seen of CRIU 4.1.1 and 4.2.1 when killed: processes run on, most with a mapping of CRIU's;
 //! some stay stopped, some have died; established TCP connections stay in repair mode, in which
-//! they say nothing to their peers, and behind network rules.
+//! they say nothing to their peers, and behind network rules. A process that reads from such a
+//! connection is told EPERM, and closes it: so the processes are stopped before CRIU is killed,
+//! and go on when their connections do.
 
 use std::{
     fs,
@@ -13,6 +15,8 @@ use std::{
         unix::fs::MetadataExt,
     },
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -26,12 +30,24 @@ use crate::{swrk, sys};
 /// Deeper and wider than any tree of processes.
 const MAX_PROCESSES: usize = 1 << 16;
 
+/// How long processes may take to stop, and then to die of what CRIU left in them: without CRIU a
+/// parasite ends in a trap, or takes itself out. Seen: some milliseconds.
+const SETTLING: Duration = Duration::from_millis(100);
+
 /// More descriptors than are looked at in one process.
 const MAX_DESCRIPTORS: usize = 1 << 20;
 
 /// The processes that a dump is of, as they were before it.
 #[derive(Debug)]
-pub(crate) struct Dumped(Vec<(Pid, OwnedFd)>);
+pub(crate) struct Dumped(Vec<Process>);
+
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// Whether it had been stopped by a signal before.
+    was_stopped: bool,
+}
 
 impl Dumped {
     /// The tree of `root`.
@@ -41,7 +57,11 @@ impl Dumped {
         while let Some(pid) = queue.pop() {
             // It may have ended.
             if let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-                found.push((pid, pidfd));
+                found.push(Process {
+                    pid,
+                    pidfd,
+                    was_stopped: is_stopped(pid),
+                });
                 if found.len() < MAX_PROCESSES {
                     queue.extend(swrk::children(pid));
                 }
@@ -50,42 +70,76 @@ impl Dumped {
         Self(found)
     }
 
-    /// Undoes what can be undone, and tells the rest. `run` is what the killed CRIU called its
-    /// run.
+    /// Stops the processes, as soon as CRIU does not hold them: each thread, since one that is let
+    /// go would run until another has taken the signal.
+    pub fn stop(&self) {
+        for Process { pid, pidfd, .. } in &self.0 {
+            for thread in swrk::threads(*pid) {
+                if !has_ended(pidfd) {
+                    sys::stop_thread(*pid, thread);
+                }
+            }
+        }
+    }
+
+    /// Undoes what can be undone after CRIU's death, and tells the rest. `run` is what CRIU called
+    /// its run.
     pub fn undo(self, run: Option<String>) -> Vec<Leftover> {
+        self.stop();
+        let until = Instant::now() + SETTLING;
+        while Instant::now() < until && !self.0.iter().all(Process::is_still) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut left = self.connect(run);
+        for process in self.0.iter().filter(|process| !process.was_stopped) {
+            let _ = rustix::process::pidfd_send_signal(&process.pidfd, Signal::CONT);
+        }
+        thread::sleep(SETTLING);
+        left.extend(self.0.iter().filter_map(Process::left));
+        left
+    }
+
+    /// Ends repair mode, and removes network rules.
+    fn connect(&self, run: Option<String>) -> Vec<Leftover> {
         let mut left = Vec::new();
         let mut lock = Lock {
             run,
             ..Lock::default()
         };
-        for (pid, pidfd) in self.0 {
-            if has_ended(&pidfd) {
-                left.push(Leftover::Gone { pid });
-                continue;
-            }
+        for Process { pid, pidfd, .. } in &self.0 {
             if lock.namespace.is_none() {
-                lock.namespace = foreign_network(pid);
+                lock.namespace = foreign_network(*pid);
             }
-            for (descriptor, socket) in sockets(pid, &pidfd) {
+            for (descriptor, socket) in sockets(*pid, pidfd) {
                 lock.connections.extend(ends(&socket));
                 let repair = sys::in_tcp_repair(socket.as_fd());
                 if repair && sys::end_tcp_repair(socket.as_fd()).is_err() {
-                    left.push(Leftover::Repair { pid, descriptor });
+                    left.push(Leftover::Repair {
+                        pid: *pid,
+                        descriptor,
+                    });
                 }
-            }
-            // What traced it is gone; it may have been stopped by a signal for that.
-            if state(pid) == Some('T') {
-                let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::CONT);
-                if state(pid) == Some('T') {
-                    left.push(Leftover::Stopped { pid });
-                }
-            }
-            if has_mapping(pid) {
-                left.push(Leftover::Mapping { pid });
             }
         }
         left.extend(lock.open());
         left
+    }
+}
+
+impl Process {
+    fn is_still(&self) -> bool {
+        is_stopped(self.pid) || has_ended(&self.pidfd)
+    }
+
+    fn left(&self) -> Option<Leftover> {
+        let pid = self.pid;
+        if has_ended(&self.pidfd) {
+            return Some(Leftover::Gone { pid });
+        }
+        if !self.was_stopped && is_stopped(pid) {
+            return Some(Leftover::Stopped { pid });
+        }
+        has_mapping(pid).then_some(Leftover::Mapping { pid })
     }
 }
 
@@ -135,10 +189,11 @@ fn ends(socket: &OwnedFd) -> Option<(SocketAddr, SocketAddr)> {
     Some((own.try_into().ok()?, other.try_into().ok()?))
 }
 
-fn state(pid: Pid) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.trim_start().chars().next()
+/// Whether it is stopped by a signal.
+fn is_stopped(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, fields)| fields.trim_start());
+    state.is_some_and(|state| state.starts_with('T'))
 }
 
 fn has_mapping(pid: Pid) -> bool {

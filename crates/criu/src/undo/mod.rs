@@ -118,8 +118,15 @@ impl Undo {
         }
     }
 
-    /// Undoes what is left, after CRIU has ended. `killed`: it had to be killed. `swrk` is `None`
-    /// for a service.
+    /// Stops the processes that are dumped, since CRIU is about to be killed.
+    pub fn before_kill(&self) {
+        if let Some(dumped) = &self.dumped {
+            dumped.stop();
+        }
+    }
+
+    /// Undoes what is left, after CRIU has ended. `killed`: it did not end by itself. `swrk` is
+    /// `None` for a service.
     pub fn undo(mut self, swrk: Option<Pid>, killed: bool, keep_log: bool) -> Vec<Leftover> {
         let mut left = Vec::new();
         if killed && swrk.is_none() {

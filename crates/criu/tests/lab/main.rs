@@ -7,6 +7,8 @@ mod cancelled;
 mod conversation;
 mod exerciser;
 mod hooks;
+mod killed;
+mod pages;
 mod rounds;
 mod tree;
 mod victim;

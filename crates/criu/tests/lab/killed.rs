@@ -1,0 +1,120 @@
+//! A CRIU that is killed while it dumps.
+
+use std::{fs, time::Duration};
+
+use rustix::process::{Pid, Signal};
+use stasis_criu::{Error, Leftover};
+
+use crate::victim::{self, Victim};
+
+const ROUNDS: u64 = 10;
+
+/// Sends `signal` to the CRIU that is this process's child, another time after it has begun to
+/// freeze `victim` in each round.
+async fn signal_criu(victim: u32, signal: Signal, round: u64) {
+    let after = Duration::from_millis(3 * round);
+    let sent = tokio::task::spawn_blocking(move || {
+        let frozen = || {
+            let status = fs::read_to_string(format!("/proc/{victim}/status")).unwrap();
+            // Somebody traces it.
+            !status.contains("TracerPid:\t0\n")
+        };
+        while !frozen() {
+            std::thread::yield_now();
+        }
+        let is_criu = |pid: &u32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "criu\n")
+        };
+        let criu = victim::children().into_iter().find(is_criu).unwrap();
+        std::thread::sleep(after);
+        rustix::process::kill_process(Pid::from_raw(criu.cast_signed()).unwrap(), signal).unwrap();
+    });
+    sent.await.unwrap();
+}
+
+/// What is said to be left is of these processes, and nothing else. Whether all of them are there.
+fn all_live(left: &stasis_criu::Left, tree: &[u32]) -> bool {
+    let mut all = true;
+    for leftover in left.iter() {
+        let (Leftover::Mapping { pid } | Leftover::Gone { pid }) = leftover else {
+            panic!("{leftover}");
+        };
+        assert!(tree.contains(&pid.as_raw_pid().cast_unsigned()));
+        // CRIU's code ran in it, and had nobody to come back to.
+        all &= !matches!(leftover, Leftover::Gone { .. });
+    }
+    all
+}
+
+/// The names of what is in a directory.
+fn names(directory: &tempfile::TempDir) -> Vec<std::ffi::OsString> {
+    let entries = fs::read_dir(directory.path()).unwrap();
+    entries.map(|entry| entry.unwrap().file_name()).collect()
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn a_criu_that_has_to_be_killed_leaves_what_the_error_says_and_connections_go_on() {
+    let with_tcp = victim::criu().is_at_least(4, 2).await.unwrap();
+    victim::forget_rules();
+    let rules = victim::rules();
+    let criu = victim::criu().grace(Duration::from_millis(200));
+    let mut lived = 0;
+    for round in 0..ROUNDS {
+        let memory = ["--memory", "256", "--threads", "2"];
+        let mut victim = match with_tcp {
+            true => Victim::connected(&memory),
+            false => Victim::start(&memory),
+        };
+        let tree = victim.tree();
+        let directory = tempfile::tempdir().unwrap();
+        let options = victim::options(directory.path())
+            .pid(victim.pid())
+            .leave_running(true)
+            .tcp_established(with_tcp);
+        // A stopped one does not hear that its call is cancelled.
+        let stopped = signal_criu(victim.pid(), Signal::STOP, round);
+        let error = criu.dump(&options).until(stopped).await.unwrap_err();
+        let Error::Cancelled { left, .. } = &error else {
+            panic!("round {round}: {error:?}");
+        };
+        if all_live(left, &tree) {
+            victim.goes_on(&tree);
+            lived += 1;
+        }
+        assert_eq!(victim::rules(), rules, "round {round}");
+        // It tells why.
+        assert_eq!(names(&directory), ["dump.log"], "round {round}");
+    }
+    println!("of {ROUNDS} trees {lived} live");
+    assert!(lived >= ROUNDS / 2);
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn a_criu_that_somebody_kills_leaves_what_the_error_says() {
+    let criu = victim::criu();
+    let mut lived = 0;
+    for round in 0..ROUNDS {
+        let mut victim = Victim::start(&["--memory", "256", "--threads", "2"]);
+        let tree = victim.tree();
+        let directory = tempfile::tempdir().unwrap();
+        let options = victim::options(directory.path())
+            .pid(victim.pid())
+            .leave_running(true);
+        let killed = signal_criu(victim.pid(), Signal::KILL, round);
+        let (dumped, ()) = tokio::join!(criu.dump(&options).into_future(), killed);
+        let error = dumped.unwrap_err();
+        let Error::NoReply { left, .. } = &error else {
+            panic!("round {round}: {error:?}");
+        };
+        assert!(error.to_string().contains("signal 9"), "{error}");
+        if all_live(left, &tree) {
+            victim.goes_on(&tree);
+            lived += 1;
+        }
+        assert_eq!(names(&directory), ["dump.log"], "round {round}");
+    }
+    println!("of {ROUNDS} trees {lived} live");
+    assert!(lived >= ROUNDS / 2);
+}
