@@ -170,8 +170,10 @@ impl Prepared {
             .chain(&rendered.work)
             .cloned()
             .collect();
-        // Where there is no hook there is none to refuse, and cancelling needs one.
-        let hooks = request.freezes() || request == Request::Restore;
+        // Where there is no hook there is none to refuse, and cancelling needs one. But a process
+        // that is frozen for its own dump answers none.
+        let itself = opts.pid == Some(std::process::id().cast_signed());
+        let hooks = (request.freezes() && !itself) || request == Request::Restore;
         opts.notify_scripts = hooks.then_some(true);
         if request == Request::Restore && !service {
             opts.rst_sibling.get_or_insert(true);
@@ -188,7 +190,7 @@ impl Prepared {
                 }
             })?);
         }
-        if request.freezes() {
+        if request.freezes() && hooks {
             undo.dumped = opts.pid.and_then(pid).map(DumpedTree::of);
         }
         if let (Request::Restore, false, Some(images)) = (request, service, &rendered.images) {

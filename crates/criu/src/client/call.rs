@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::{Future, IntoFuture},
     pin::Pin,
+    process,
     time::Duration,
 };
 
@@ -13,7 +14,7 @@ use super::{
     Criu,
     ask::Ask,
     connection::Connection,
-    outcome::{self, Finish},
+    outcome::{self, Dumped, Finish},
 };
 use crate::{Error, Notify, Options, Request};
 
@@ -46,8 +47,8 @@ pub struct Call<'a, T> {
 
 enum CallOptions<'a> {
     Given(&'a Options),
-    /// Options whose directory is there for this call only.
-    Own(Box<Options>, TempDir),
+    /// Options that were made for this call, with a directory that is there as long.
+    Own(Box<Options>, Option<TempDir>),
 }
 
 impl<'a> Call<'a, ()> {
@@ -57,7 +58,7 @@ impl<'a> Call<'a, ()> {
         let options = match tempfile::tempdir() {
             Ok(directory) => Ok(CallOptions::Own(
                 Box::new(Options::new(directory.path())),
-                directory,
+                Some(directory),
             )),
             Err(source) => Err(Error::Prepare {
                 request,
@@ -66,6 +67,15 @@ impl<'a> Call<'a, ()> {
             }),
         };
         Self::with(criu, request, options, outcome::nothing)
+    }
+}
+
+impl<'a> Call<'a, Dumped> {
+    /// A dump of the calling process.
+    pub(super) fn dump_self(criu: &'a Criu, options: &Options) -> Self {
+        let options = Box::new(options.clone().pid(process::id()));
+        let options = Ok(CallOptions::Own(options, None));
+        Self::with(criu, Request::Dump, options, outcome::dumped)
     }
 }
 
@@ -209,7 +219,7 @@ impl<'a, T> Call<'a, T> {
         let mut connection = Connection::with(criu, needs).await?;
         let mut result = connection.ask(ask, finish).await;
         connection.cleanup().await;
-        if let CallOptions::Own(_, directory) = call_options {
+        if let CallOptions::Own(_, Some(directory)) = call_options {
             if let Err(Error::Failed { diagnosis, .. } | Error::NoReply { diagnosis, .. }) =
                 &mut result
             {

@@ -263,8 +263,12 @@ impl Criu {
     }
 
     /// Dumps the calling process itself, over a service: with `criu swrk` CRIU would be part of
-    /// the tree that it dumps. It returns twice, once after the dump, where the process runs on,
-    /// and once in the restored process, with [`Dumped::restored`].
+    /// the tree that it dumps. With [`Options::leave_running`] it returns twice, once after the
+    /// dump and once in the restored process, with [`Dumped::restored`]; otherwise in the restored
+    /// process only.
+    ///
+    /// A hook finds the process frozen that is to answer it. So there are none, and the dump cannot
+    /// be cancelled.
     ///
     /// ```no_run
     /// use stasis_criu::{Criu, Options};
@@ -278,8 +282,8 @@ impl Criu {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn dump_self<'a>(&'a self, options: &'a Options) -> Call<'a, Dumped> {
-        let call = self.dump(options);
+    pub fn dump_self<'a>(&'a self, options: &Options) -> Call<'a, Dumped> {
+        let call = Call::dump_self(self, options);
         match self.place {
             Place::Service(_) => call,
             Place::Binary(_) => call.refused(Error::Unavailable {

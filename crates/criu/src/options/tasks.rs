@@ -315,7 +315,7 @@ pub(super) fn check_request(options: &Options, request: Request) -> Result<(), O
         return Err(OptionError::Incomplete {
             what: request.to_string(),
             option: "pid",
-            reason: "without it CRIU dumps the process that asks; give its own PID to do so",
+            reason: "without it CRIU dumps the process that asks, as Criu::dump_self does",
         });
     }
     Ok(())
