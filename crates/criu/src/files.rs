@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 
 /// A directory that CRIU wrote to, by its path or as an open descriptor.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +55,15 @@ impl Directory<'_> {
             ))
         }
     }
+}
+
+/// Has the file system of `directory` no room left, where it could have some?
+pub(crate) fn is_full(directory: impl AsFd) -> bool {
+    fstatvfs(directory).is_ok_and(|system| {
+        // One without a limit counts no blocks, and a read-only one has none free.
+        let limited = system.f_blocks > 0 && !system.f_flag.contains(StatVfsMountFlags::RDONLY);
+        limited && system.f_bavail == 0
+    })
 }
 
 /// Reads a file from its beginning, up to one byte more than `most`: whoever gets that byte knows

@@ -25,7 +25,7 @@ use crate::{
     Error, NoHooks, Notify, Options, Request, Version,
     diagnosis::{self, Evidence, Log},
     files::Directory,
-    link::{CancelledBy, End, Job, Link, Outcome, ProtocolError, Question},
+    link::{CancelledBy, End, Farewell, Job, Link, Outcome, ProtocolError, Question},
     stats::{DumpStats, RestoreStats},
     unknown::MalformedMessage,
 };
@@ -465,7 +465,7 @@ impl Judge<'_> {
                 diagnosis: Box::new(diagnosis::diagnose(&Evidence {
                     cr_errno: reply.cr_errno,
                     cr_errmsg: reply.cr_errmsg.as_deref(),
-                    ..self.evidence(&farewell.stderr)
+                    ..self.evidence(&farewell)
                 })),
                 left,
             }),
@@ -473,21 +473,22 @@ impl Judge<'_> {
                 request,
                 diagnosis: Box::new(diagnosis::diagnose(&Evidence {
                     exit: farewell.exit,
-                    ..self.evidence(&farewell.stderr)
+                    ..self.evidence(&farewell)
                 })),
                 left,
             }),
         }
     }
 
-    fn evidence<'a>(&'a self, stderr: &'a [u8]) -> Evidence<'a> {
+    fn evidence<'a>(&'a self, farewell: &'a Farewell) -> Evidence<'a> {
         let log = self.log.zip(self.logs.as_ref());
         Evidence {
             request: self.request,
             cr_errno: None,
             cr_errmsg: None,
-            stderr,
+            stderr: &farewell.stderr,
             log: log.map(|(name, logs)| Log::In(logs.as_fd(), name)),
+            disk_full: farewell.disk_full,
             exit: None,
         }
     }

@@ -51,6 +51,8 @@ pub struct Evidence<'a> {
     pub stderr: &'a [u8],
     /// The log of this request, if it had one.
     pub log: Option<Log<'a>>,
+    /// Whether the disk was full when CRIU had failed. Its log is cut then, mostly before it tells.
+    pub disk_full: bool,
     /// How CRIU ended, if it did.
     pub exit: Option<ExitStatus>,
 }
@@ -99,6 +101,7 @@ pub fn diagnose(evidence: &Evidence<'_>) -> Diagnosis {
         .or_else(|| last_words(&stderr, request))
         .or_else(|| from_reply(evidence.cr_errmsg?, request));
     let (cause, known) = found.map_or((None, None), |found| (Some(found.text), found.known));
+    let known = known.or_else(|| evidence.disk_full.then_some(KnownCause::NoSpace));
     Diagnosis {
         request,
         cause: cause.map(shortened),

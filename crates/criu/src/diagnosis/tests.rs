@@ -300,6 +300,7 @@ fn nothing(request: Request) -> Evidence<'static> {
         cr_errmsg: None,
         stderr: b"",
         log: None,
+        disk_full: false,
         exit: None,
     }
 }
@@ -430,6 +431,22 @@ fn without_a_log_stderr_tells_and_without_stderr_the_reply() {
         cause(&with_stderr),
         "criu: error while loading shared libraries: libnet.so.9"
     );
+}
+
+#[test]
+fn a_full_disk_explains_what_the_log_had_no_room_for() {
+    let told = diagnose(&Evidence {
+        disk_full: true,
+        ..nothing(Dump)
+    });
+    assert_eq!(told.known, Some(NoSpace));
+    // It does not stand in for a cause that is known.
+    let other = diagnose(&Evidence {
+        stderr: b"criu: unrecognized option '--x'\n",
+        disk_full: true,
+        ..nothing(Dump)
+    });
+    assert_eq!(other.known, Some(KnownCause::BadArgument));
 }
 
 #[test]

@@ -182,6 +182,8 @@ pub(super) async fn run(mut peer: Peer, job: Job, grace: Duration) -> Option<Pee
         );
         // The log tells why; of a call that was cancelled in order there is nothing to tell.
         let keep_log = killed || !by_caller;
+        // Before what it wrote is removed.
+        outcome.farewell.disk_full = job.undo.disk_is_full();
         outcome.left = job.undo.undo(swrk, killed, keep_log);
     }
     drop(job.keep);

@@ -23,8 +23,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use call::ProtocolError;
 pub(crate) use call::{CancelledBy, End, Job, Outcome};
-pub(crate) use peer::Endpoint;
 use peer::Peer;
+pub(crate) use peer::{Endpoint, Farewell};
 pub(crate) use sockets::PageSocket;
 
 use crate::{

@@ -94,6 +94,7 @@ async fn farewell(swrk: Option<Swrk>, grace: Duration) -> Farewell {
     Farewell {
         exit: exit.ok(),
         stderr: swrk.said(),
+        disk_full: false,
     }
 }
 
@@ -104,6 +105,8 @@ pub(crate) struct Farewell {
     pub exit: Option<ExitStatus>,
     /// The end of what it said on stderr.
     pub stderr: Vec<u8>,
+    /// Whether there was no room left for what it wrote.
+    pub disk_full: bool,
 }
 
 pub(super) async fn listen(swrk: &mut Option<Swrk>) {

@@ -33,7 +33,7 @@ use crate::{
     Error, Request,
     child::{Child, SpawnError, cannot},
     diagnosis::{self, Diagnosis, Evidence, Log},
-    sys,
+    files, sys,
     undo::Leftover,
 };
 
@@ -345,6 +345,7 @@ impl Guard<'_> {
             cr_errmsg: None,
             stderr: &self.child.said(),
             log: Some(Log::In(self.program.work.as_fd(), LOG)),
+            disk_full: files::is_full(&self.program.work),
             exit,
         }))
     }

@@ -19,6 +19,7 @@ use super::{PagesError, client::for_criu};
 use crate::{
     Criu, Error, OptionError, Options, Request,
     diagnosis::{self, Evidence, Log},
+    files,
     options::{PageServer, Rendered},
     undo::Written,
 };
@@ -172,6 +173,7 @@ fn failed(rendered: &Rendered, log: &str, exit: std::process::ExitStatus) -> Err
             cr_errmsg: None,
             stderr: &[],
             log: directory.map(|directory| Log::In(directory.as_fd(), log)),
+            disk_full: directory.is_some_and(files::is_full),
             exit: Some(exit),
         })),
         left: Vec::new().into(),

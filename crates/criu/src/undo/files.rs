@@ -66,6 +66,12 @@ impl Written {
         (!run.is_empty() && run.bytes().all(plain)).then(|| String::from(run))
     }
 
+    /// Is there no room left in one of the directories?
+    pub fn disk_is_full(&self) -> bool {
+        let mut directories = self.directories.iter();
+        directories.any(|(directory, _)| files::is_full(directory))
+    }
+
     /// Removes what CRIU has written since, the log only if it is not to be kept.
     pub fn remove(self, keep_log: bool) -> Vec<Leftover> {
         let mut left = Vec::new();

@@ -125,6 +125,11 @@ impl Undo {
         }
     }
 
+    /// Is there no room left for what it writes?
+    pub fn disk_is_full(&self) -> bool {
+        self.written.as_ref().is_some_and(Written::disk_is_full)
+    }
+
     /// Undoes what is left, after CRIU has ended. `killed`: it did not end by itself. `swrk` is
     /// `None` for a service.
     pub fn undo(mut self, swrk: Option<Pid>, killed: bool, keep_log: bool) -> Vec<Leftover> {
