@@ -274,8 +274,11 @@ known_causes! {
     UnixPeerMissing(Restore) ["unix: Can't connect * socket"],
         "the other end of a Unix socket that was external at the dump is not there",
         "start it, or hand the socket over with `inherit_fd`";
-    TerminalMissing(Restore) ["Don't have tty to inherit session from"],
-        "the processes were dumped with `shell_job`, and CRIU's standard input is no terminal",
+    TerminalMissing(Restore) [
+            "Don't have tty to inherit session from", "tty: Failed to set group * on",
+        ],
+        "the processes were dumped with `shell_job`, and CRIU's standard input is not the terminal \
+         of its session",
         "start CRIU on a terminal, or dump the terminal as `external`";
     TerminalTaken(Restore) ["tty: Unable to open * with specified index"],
         "a terminal of the number that is to be restored is there already",

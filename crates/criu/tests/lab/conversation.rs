@@ -47,9 +47,14 @@ impl Conversation {
         }
     }
 
+    /// Says `line`.
+    pub fn says(&mut self, line: &str) {
+        writeln!(self.to, "{line}").unwrap();
+    }
+
     /// Says `line`, and awaits it.
     pub fn goes_on(&mut self, line: &str) {
-        writeln!(self.to, "{line}").unwrap();
+        self.says(line);
         let mut heard = String::new();
         while heard.lines().filter(|heard| *heard == line).count() < self.echoes {
             let mut bytes = [0; 256];

@@ -8,6 +8,7 @@ mod conversation;
 mod exerciser;
 mod hooks;
 mod killed;
+mod outcomes;
 mod pages;
 mod rounds;
 mod tree;
