@@ -4,13 +4,17 @@
 #![cfg(test)]
 
 mod cancelled;
+mod cgroups;
 mod chain;
 mod memory;
 #[expect(dead_code, reason = "it is there for the lab's tests too")]
 #[path = "../lab/victim.rs"]
 mod victim;
 
-use std::{env, fs, time::{Duration, Instant}};
+use std::{
+    env, fs,
+    time::{Duration, Instant},
+};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 use stasis_criu::Criu;
