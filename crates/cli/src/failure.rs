@@ -3,7 +3,7 @@
 use std::{fmt, process::ExitCode};
 
 use serde_json::json;
-use stasis_criu::{Error, process::ProcessError};
+use stasis_criu::{Error, pages::PagesError, process::ProcessError};
 
 use crate::{
     output::{Output, complain, one_line},
@@ -29,17 +29,39 @@ impl fmt::Display for Fate {
     }
 }
 
-/// Something that cannot be done as it was asked for.
+/// A failure of the command's own.
 #[derive(Debug)]
-pub struct Refused(pub String);
+pub struct Failure {
+    kind: &'static str,
+    message: String,
+}
 
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl Failure {
+    /// It cannot be done as it was asked for.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(UNAVAILABLE, message)
+    }
+
+    /// It was not over in time.
+    pub fn deadline(message: impl Into<String>) -> Self {
+        Self::new(DEADLINE, message)
+    }
+
+    fn new(kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 }
 
-impl std::error::Error for Refused {}
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
 
 /// Says why it failed, and with which status to exit: `status`, unless `cancelled` did it.
 pub fn failed(
@@ -64,13 +86,38 @@ pub fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // There are no arguments to ask yet.
-    if std::env::args_os().any(|argument| argument == "--json") {
-        let rendered = error.to_string();
-        let first = rendered.lines().next().unwrap_or_default();
-        let message = first.strip_prefix("error: ").unwrap_or(first);
-        print(message, "usage");
+    let mut own = std::env::args_os().take_while(|argument| argument != "--");
+    if own.any(|argument| argument == "--json") {
+        print(&what_is_wrong(&error.to_string()), "usage");
     }
     ExitCode::from(USAGE)
+}
+
+/// The first paragraph of what clap says, as one line.
+fn what_is_wrong(said: &str) -> String {
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    let lines = said.lines().map(str::trim);
+    let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+    lines.join(" ")
+}
+
+/// Did the call leave something behind, so that not all is as before?
+pub fn left_something(error: &Error) -> bool {
+    match error {
+        Error::Protocol { left, .. }
+        | Error::Hook { left, .. }
+        | Error::Cancelled { left, .. }
+        | Error::Deadline { left, .. }
+        | Error::Failed { left, .. }
+        | Error::NoReply { left, .. } => !left.is_empty(),
+        Error::Options(_)
+        | Error::Start { .. }
+        | Error::Prepare { .. }
+        | Error::Pages { .. }
+        | Error::Processes { .. }
+        | Error::Closed { .. }
+        | Error::Unavailable { .. } => false,
+    }
 }
 
 /// The error, what it comes from, and what became of the processes.
@@ -105,8 +152,11 @@ fn print(message: &str, kind: &str) {
 }
 
 const CANCELLED: &str = "cancelled";
+const DEADLINE: &str = "deadline";
+const PAGES: &str = "pages";
+const UNAVAILABLE: &str = "unavailable";
 
-/// What a program goes by; documented in the README.
+/// What a program goes by. All of them are in the README.
 fn kind(error: &anyhow::Error) -> &'static str {
     error
         .chain()
@@ -116,7 +166,8 @@ fn kind(error: &anyhow::Error) -> &'static str {
                 .map(kind_of_call)
                 .or_else(|| cause.downcast_ref::<ProcessError>().map(kind_of_process))
                 .or_else(|| cause.downcast_ref::<Interrupted>().map(|_| CANCELLED))
-                .or_else(|| cause.downcast_ref::<Refused>().map(|_| "unavailable"))
+                .or_else(|| cause.downcast_ref::<Failure>().map(|failure| failure.kind))
+                .or_else(|| cause.downcast_ref::<PagesError>().map(|_| PAGES))
         })
         .unwrap_or("other")
 }
@@ -126,7 +177,8 @@ fn kind_of_call(error: &Error) -> &'static str {
         Error::Options(_) => "options",
         Error::Start { .. } => "start",
         Error::Prepare { .. } => "prepare",
-        Error::Pages { .. } => "pages",
+        Error::Pages { .. } => PAGES,
+        Error::Processes { source, .. } => kind_of_process(source),
         Error::Failed { .. } => "failed",
         Error::NoReply { .. } => "no-reply",
         Error::Protocol { .. } => "protocol",
@@ -135,9 +187,9 @@ fn kind_of_call(error: &Error) -> &'static str {
             .downcast_ref::<ProcessError>()
             .map_or("hook", kind_of_process),
         Error::Cancelled { .. } => CANCELLED,
-        Error::Deadline { .. } => "deadline",
+        Error::Deadline { .. } => DEADLINE,
         Error::Closed { .. } => "closed",
-        Error::Unavailable { .. } => "unavailable",
+        Error::Unavailable { .. } => UNAVAILABLE,
     }
 }
 
@@ -145,8 +197,9 @@ fn kind_of_process(error: &ProcessError) -> &'static str {
     match error {
         ProcessError::Gone { .. } => "gone",
         ProcessError::IoUring { .. }
+        | ProcessError::InternetSocket { .. }
         | ProcessError::Terminal { .. }
-        | ProcessError::Stdio { .. } => "unavailable",
+        | ProcessError::Stdio { .. } => UNAVAILABLE,
         ProcessError::Start { .. } => "start",
         // The enumeration is open: what it gets besides is about processes too.
         _ => "process",
@@ -167,6 +220,15 @@ mod tests {
         assert_eq!(
             line(&error),
             "cannot open it: no such file; process 7 runs on as before"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_arguments_is_one_line() {
+        let said = "error: these are missing:\n  --tree <PID>\n  --images-dir <DIR>\n\nUsage: x\n";
+        assert_eq!(
+            what_is_wrong(said),
+            "these are missing: --tree <PID> --images-dir <DIR>"
         );
     }
 

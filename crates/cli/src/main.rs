@@ -2,7 +2,8 @@
 //!
 //! `arguments` is what one can say, `commands` has one file for each verb. Beneath them: `signals`
 //! turns Ctrl-C into a cancellation, `progress` shows how far a dump has come, `streams` connects
-//! a process with the streams here, `output` and `failure` say what came of it. What a dump or a restore is, is the business of `stasis_criu`; nothing here knows CRIU.
+//! a process with the streams here, `output` and `failure` say what came of it. What a dump or a
+//! restore is, is the business of `stasis_criu`; nothing here knows CRIU.
 
 #![forbid(unsafe_code)]
 

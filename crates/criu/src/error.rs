@@ -11,6 +11,7 @@ use crate::{
     notify::{Hook, HookError},
     options::OptionError,
     pages::PagesError,
+    process::ProcessError,
     request::Request,
     undo::Leftover,
 };
@@ -53,6 +54,14 @@ pub enum Error {
         request: Request,
         /// Why not.
         source: PagesError,
+    },
+    /// The processes have what this CRIU cannot dump.
+    #[error("no {request} of these processes")]
+    Processes {
+        /// What was asked for.
+        request: Request,
+        /// What.
+        source: ProcessError,
     },
     /// CRIU tried and failed.
     #[error("the {request} failed: {diagnosis}{left}")]

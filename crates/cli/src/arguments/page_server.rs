@@ -1,9 +1,12 @@
 //! What a page server is told.
 
-use std::net::IpAddr;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::Args;
-use stasis_criu::{Options, options};
+use stasis_criu::Options;
 
 use super::{Images, dump::Encryption};
 
@@ -13,9 +16,9 @@ pub struct PageServer {
     #[command(flatten)]
     pub images: Images,
 
-    /// The address to listen at [default: all]
-    #[arg(long)]
-    pub address: Option<IpAddr>,
+    /// The address to listen at; this one is all that there are
+    #[arg(long, default_value_t = Ipv4Addr::UNSPECIFIED.into())]
+    pub address: IpAddr,
 
     /// The port to listen at; 0 is one that is free
     #[arg(long, default_value_t = 0)]
@@ -23,7 +26,7 @@ pub struct PageServer {
 
     /// The images of the dump before, as seen from this one's
     #[arg(long, value_name = "DIR", visible_alias = "prev-images-dir")]
-    pub parent: Option<std::path::PathBuf>,
+    pub parent: Option<PathBuf>,
 
     /// Take out of the parent's images what comes anew
     #[arg(long, requires = "parent")]
@@ -34,17 +37,14 @@ pub struct PageServer {
 }
 
 impl PageServer {
+    /// Where it listens.
+    pub fn listens_at(&self) -> SocketAddr {
+        (self.address, self.port).into()
+    }
+
     /// The options that it has.
     pub fn options(&self) -> anyhow::Result<Options> {
-        let server = match self.address {
-            Some(address) => options::PageServer::at(address, self.port),
-            None => options::PageServer::listening(self.port),
-        };
-        let mut options = self
-            .images
-            .options()?
-            .page_server(server)
-            .dedup_on_dump(self.auto_dedup);
+        let mut options = self.images.options()?.dedup_on_dump(self.auto_dedup);
         if let Some(parent) = &self.parent {
             options = options.parent_img(parent);
         }

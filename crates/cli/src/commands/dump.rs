@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use stasis_criu::{
@@ -19,7 +20,7 @@ use super::{
     Context, Ended,
     target::{Directory, Target, in_words, micros, stats},
 };
-use crate::{arguments::Dump, progress::Progress};
+use crate::{arguments::Dump, failure::Fate, progress::Progress};
 
 /// How long killed processes may take to be gone, memory and all.
 const DEATH: Duration = Duration::from_secs(5);
@@ -60,21 +61,21 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
         Err(error) => {
             hooks.forget();
             directory.give_up();
-            return Err(anyhow::Error::from(error).context(target.fate()));
+            let fate = target.fate(&error);
+            return Err(anyhow::Error::from(error).context(fate));
         }
     };
     let pid = target.process().pid();
     let after = match (arguments.leave_running, arguments.leave_stopped) {
         (true, _) => "running",
         (_, true) => "stopped",
+        (false, false) if gone(target.process(), &hooks.plan).await => "ended",
         (false, false) => {
-            if !gone(target.process(), &hooks.plan).await {
-                context.output.remark(format_args!(
-                    "what was dumped is a zombie still, since its parent does not take its \
-                     status; it can be restored when it is gone"
-                ));
-            }
-            "ended"
+            context.output.remark(
+                "what was dumped is a zombie still, since its parent does not take its status; it \
+                 can be restored when it is gone",
+            );
+            "zombie"
         }
     };
     let figures = dumped.stats.as_ref();
@@ -96,7 +97,8 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
         "took_us": micros(took),
         "stats": figures.map_or(Value::Null, stats),
     });
-    context.output.report(text, &json)?;
+    let said = context.output.report(&text, &json);
+    said.context(Fate(text))?;
     Ok(Ended::Done)
 }
 

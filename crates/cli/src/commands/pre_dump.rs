@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 use stasis_criu::process::DumpPlan;
 
@@ -9,7 +10,7 @@ use super::{
     Context, Ended,
     target::{Directory, Target, in_words, micros, stats},
 };
-use crate::{arguments::PreDump, progress::Progress};
+use crate::{arguments::PreDump, failure::Fate, progress::Progress};
 
 /// Dumps memory.
 pub async fn run(context: &mut Context<'_>, arguments: &PreDump) -> anyhow::Result<Ended> {
@@ -40,7 +41,8 @@ pub async fn run(context: &mut Context<'_>, arguments: &PreDump) -> anyhow::Resu
         Ok(dumped) => dumped,
         Err(error) => {
             directory.give_up();
-            return Err(anyhow::Error::from(error).context(target.fate()));
+            let fate = target.fate(&error);
+            return Err(anyhow::Error::from(error).context(fate));
         }
     };
     let pid = target.process().pid();
@@ -59,6 +61,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &PreDump) -> anyhow::Resu
         "took_us": micros(took),
         "stats": figures.map_or(Value::Null, stats),
     });
-    context.output.report(text, &json)?;
+    let said = context.output.report(&text, &json);
+    said.context(Fate(text))?;
     Ok(Ended::Done)
 }

@@ -19,7 +19,7 @@ use stasis_criu::{
 use super::{Context, Ended, target::micros};
 use crate::{
     arguments::{Restore, Streams},
-    failure::{Fate, Refused},
+    failure::{Failure, Fate, left_something},
     progress::Progress,
     streams,
 };
@@ -51,8 +51,10 @@ pub async fn run(context: &mut Context<'_>, arguments: &Restore) -> anyhow::Resu
         .cancel(context.output, &mut progress, call)
         .await;
     drop(progress);
-    let nothing = || Fate(String::from("no process was restored"));
-    let restored = restored.with_context(nothing)?;
+    let restored = restored.map_err(|error| match left_something(&error) {
+        true => error.into(),
+        false => anyhow::Error::from(error).context(Fate(String::from("no process was restored"))),
+    })?;
 
     let pid = restored.pid.as_raw_pid().unsigned_abs();
     let there = || Fate(format!("process {pid} was restored and goes on"));
@@ -73,7 +75,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &Restore) -> anyhow::Resu
             "pid": pid,
             "stats": restored.stats.as_ref().map_or(Value::Null, stats),
         });
-        context.output.answer(pid, &json)?;
+        context.output.answer(pid, &json).with_context(there)?;
     }
     if arguments.streams.detach {
         return Ok(Ended::Done);
@@ -87,11 +89,9 @@ fn plan(images: &Path, streams: &Streams) -> anyhow::Result<Option<RestorePlan>>
         Ok(state) => state,
         Err(ProcessError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             if streams.attach || streams.log.is_some() {
-                return Err(Refused(String::from(
-                    "there is no process_state.json with the images, so that it is not known what \
-                     the streams were; restore it without --attach and --log",
-                ))
-                .into());
+                let why = "there is no process_state.json with the images, so that it is not \
+                           known what the streams were; restore it without --attach and --log";
+                return Err(Failure::unavailable(why).into());
             }
             return Ok(None);
         }
@@ -106,18 +106,16 @@ fn plan(images: &Path, streams: &Streams) -> anyhow::Result<Option<RestorePlan>>
     if plan.awaits_terminal() && !streams.attach {
         let why = "the terminal of the process was that of the program which dumped it; restore \
                    it with --attach";
-        return Err(Refused(String::from(why)).into());
+        return Err(Failure::unavailable(why).into());
     }
     let missing: Vec<_> = plan
         .missing()
         .map(|missing| missing.was.display().to_string())
         .collect();
     if !missing.is_empty() {
-        return Err(Refused(format!(
-            "the process had open what is not there any more: {}",
-            missing.join(", ")
-        ))
-        .into());
+        let missing = missing.join(", ");
+        let why = format!("the process had open what is not there any more: {missing}");
+        return Err(Failure::unavailable(why).into());
     }
     Ok(Some(plan))
 }
@@ -128,7 +126,7 @@ fn terminal() -> anyhow::Result<OwnedFd> {
     if !stdin.is_terminal() {
         let why = "it was a job of a shell, which comes back to the terminal that is the standard \
                    input of this command, and there is none; start it on a terminal";
-        return Err(Refused(String::from(why)).into());
+        return Err(Failure::unavailable(why).into());
     }
     let shared = stdin.as_fd().try_clone_to_owned();
     shared.context("cannot share the terminal")

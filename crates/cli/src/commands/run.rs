@@ -2,12 +2,14 @@
 
 use std::io::{self, IsTerminal as _};
 
+use anyhow::Context as _;
 use serde_json::json;
 use stasis_criu::process;
 
 use super::{Context, Ended};
 use crate::{
     arguments::{Run, Streams},
+    failure::Fate,
     streams,
 };
 
@@ -25,7 +27,9 @@ pub async fn run(context: &mut Context<'_>, arguments: &Run) -> anyhow::Result<E
     let process = run.start()?;
     let pid = process.pid();
     if arguments.streams.detach || context.output.is_json() {
-        context.output.answer(pid, &json!({ "pid": pid }))?;
+        let there = || Fate(format!("process {pid} runs"));
+        let said = context.output.answer(pid, &json!({ "pid": pid }));
+        said.with_context(there)?;
     }
     if arguments.streams.detach {
         return Ok(Ended::Done);

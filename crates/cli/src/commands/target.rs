@@ -10,11 +10,11 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use stasis_criu::{
-    DumpStats, Pages,
+    DumpStats, Error, Pages,
     process::{Managed, ProcessError, State},
 };
 
-use crate::failure::Fate;
+use crate::failure::{Fate, left_something};
 
 /// A process that is to be dumped, as it was before.
 #[derive(Debug)]
@@ -37,9 +37,10 @@ impl Target {
     }
 
     /// What became of it in a call that did not succeed.
-    pub fn fate(&self) -> Fate {
+    pub fn fate(&self, error: &Error) -> Fate {
         let pid = self.process.pid();
         Fate(match (self.process.state(), self.before) {
+            (Ok(State::Running), _) if left_something(error) => format!("process {pid} runs on"),
             (Ok(State::Running), _) => format!("process {pid} runs on as before"),
             (Ok(State::Stopped), State::Stopped) => format!("process {pid} is stopped as before"),
             (Ok(State::Stopped), _) => {

@@ -12,10 +12,11 @@ use rustix::process::Pid;
 
 use super::Criu;
 use crate::{
-    Error, Notify, Options, Request,
+    Error, Notify, Options, Request, Version,
     link::PageSocket,
     options::Rendered,
     pages::{self, CONNECT, PageServerClient},
+    process::{Tree, adapters},
     rpc::{CriuFeatures, CriuOpts, CriuPageServerInfo, CriuReq},
     swrk::pid,
     undo::{Dumped as DumpedTree, Restored as RestoredTree, Undo, Written},
@@ -102,6 +103,26 @@ impl<'a> Ask<'a> {
         });
         rendered.inherited.push(Arc::new(socket));
         Ok(())
+    }
+
+    /// Looks for sockets that CRIU `version` cannot dump, which it would find out when the
+    /// processes are frozen.
+    pub fn refuse_sockets(&self, version: &Version) -> Result<(), Error> {
+        let pid = self
+            .options
+            .as_ref()
+            .and_then(|(_, rendered)| rendered.opts.pid);
+        let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+        let Some(pid) = pid.filter(|_| !adapters::can_dump_internet_sockets(version)) else {
+            return Ok(());
+        };
+        let request = self.request;
+        match Tree::read(pid) {
+            Ok(tree) => adapters::refuse_internet_sockets(&tree, version)
+                .map_err(|source| Error::Processes { request, source }),
+            // CRIU has its own word for it.
+            Err(_) => Ok(()),
+        }
     }
 
     /// What the CRIU has to be like that is asked.

@@ -277,6 +277,9 @@ impl Connection {
         if let Some((options, _)) = &ask.options {
             options.check(ask.request, Some(&version))?;
         }
+        if ask.request == Request::Dump {
+            ask.refuse_sockets(&version)?;
+        }
         if matches!(ask.request, Request::PreDump | Request::SinglePreDump)
             && self.takes == Takes::Anything
             && !self.features().await?.mem_track

@@ -1,8 +1,10 @@
 //! What can go wrong with processes before a dump and after a restore.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use thiserror::Error;
+
+use crate::Version;
 
 /// A process could not be looked at, started, waited for, or made ready for a dump or a restore.
 #[derive(Debug, Error)]
@@ -79,6 +81,21 @@ pub enum ProcessError {
         pid: u32,
         /// The descriptor of the ring, unless only its memory is still mapped.
         fd: Option<u32>,
+    },
+    /// A process has a socket of the internet, which this CRIU cannot dump on this kernel.
+    #[error(
+        "process {pid} has the socket {address} (descriptor {fd}), which CRIU {version} cannot \
+         dump on this kernel: CRIU 4.2 can"
+    )]
+    InternetSocket {
+        /// Which process.
+        pid: u32,
+        /// The socket's descriptor there.
+        fd: u32,
+        /// Its own address.
+        address: SocketAddr,
+        /// The CRIU.
+        version: Version,
     },
     /// A terminal cannot be taken along or brought back.
     #[error("terminal {path}: {why}")]

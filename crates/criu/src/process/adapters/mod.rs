@@ -7,6 +7,7 @@
 //! | adapter | for | detects | sets |
 //! |---|---|---|---|
 //! | [`refuse_io_uring`] | dump | rings, open or mapped | nothing: an error |
+//! | [`refuse_internet_sockets`] | dump | sockets that an older CRIU cannot dump on this kernel | nothing: an error |
 //! | [`Terminals`] | both | terminals whose master is outside the tree | `shell_job`, `orphan_pts_master`, `external tty[..]` |
 //! | [`external_files`] | dump | files over mounts that the tree does not see | `external file[..]` |
 //! | [`Sockets`] | both | connections of TCP; Unix sockets connected to outside | `tcp_established`, `ext_unix_sk`, `external unix[..]` |
@@ -23,6 +24,7 @@
 mod common_files;
 mod external_files;
 mod inherit;
+mod internet_sockets;
 mod io_uring;
 mod mounts;
 mod pid_file;
@@ -32,6 +34,8 @@ mod terminals;
 pub use common_files::close_common_files;
 pub use external_files::external_files;
 pub use inherit::{Inheritance, Missing};
+pub(crate) use internet_sockets::can_dump as can_dump_internet_sockets;
+pub use internet_sockets::refuse_internet_sockets;
 pub(super) use io_uring::IO_URING;
 pub use io_uring::refuse_io_uring;
 pub use mounts::{external_mounts, has_external_mounts};
