@@ -8,7 +8,10 @@ use stasis_criu::{
     options::{GhostLimit, NetworkLock, PageServer, PreDumpMode, Tls},
 };
 
-use super::{Images, shared::Both};
+use super::{
+    Images,
+    shared::{Both, from_here},
+};
 
 /// `stasis dump`.
 #[derive(Debug, Args)]
@@ -109,7 +112,7 @@ pub struct Tree {
     pub timeout: Option<u32>,
 
     /// The directory of the freezer cgroup that holds the processes
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = from_here())]
     pub freeze_cgroup: Option<PathBuf>,
 }
 
@@ -182,19 +185,19 @@ pub struct Encryption {
     pub tls: bool,
 
     /// The authority that signed the other end's certificate [default: /etc/pki/CA/cacert.pem]
-    #[arg(long, value_name = "FILE", requires = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls", value_parser = from_here())]
     pub tls_cacert: Option<PathBuf>,
 
     /// The certificates that the authority has taken back
-    #[arg(long, value_name = "FILE", requires = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls", value_parser = from_here())]
     pub tls_cacrl: Option<PathBuf>,
 
     /// The certificate of this end [default: /etc/pki/criu/cert.pem]
-    #[arg(long, value_name = "FILE", requires = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls", value_parser = from_here())]
     pub tls_cert: Option<PathBuf>,
 
     /// The private key of this end [default: /etc/pki/criu/private/key.pem]
-    #[arg(long, value_name = "FILE", requires = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls", value_parser = from_here())]
     pub tls_key: Option<PathBuf>,
 
     /// Take any name in the other end's certificate
@@ -246,7 +249,7 @@ pub struct Files {
     pub force_irmap: bool,
 
     /// A directory to look for them in
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = from_here())]
     pub irmap_scan_path: Vec<PathBuf>,
 
     /// Pass over TCP connections that are not established yet

@@ -75,6 +75,10 @@ impl Restore {
     }
 }
 
+fn from_here(file: &str) -> Result<PathBuf, String> {
+    std::path::absolute(file).map_err(|error| error.to_string())
+}
+
 /// `KIND:FILE` or `KIND:PID`, as CRIU has it.
 fn namespace(text: &str) -> Result<JoinNamespace, String> {
     let (kind, place) = text
@@ -101,7 +105,7 @@ fn namespace(text: &str) -> Result<JoinNamespace, String> {
             .split_once(',')
             .and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
         let (uid, gid) = ids.ok_or_else(|| String::from("it ends in ,UID,GID"))?;
-        return Ok(JoinNamespace::user(PathBuf::from(file), uid, gid));
+        return Ok(JoinNamespace::user(from_here(file)?, uid, gid));
     }
-    Ok(JoinNamespace::new(kind, place))
+    Ok(JoinNamespace::new(kind, from_here(place)?))
 }

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PathBufValueParser, TypedValueParser},
+};
 use stasis_criu::{
     Options,
     options::{CgroupMode, EmptyNamespace, External, LogLevel, LsmProfile},
@@ -30,7 +33,7 @@ pub struct Images {
     pub verbosity: u32,
 
     /// A file of options that CRIU reads last
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = from_here())]
     pub config: Option<PathBuf>,
 
     /// Cancel it if it is not done after so many seconds
@@ -50,7 +53,7 @@ impl Images {
             options = options.log_file(name);
         }
         if let Some(file) = &self.config {
-            options = options.config_file(std::path::absolute(file)?);
+            options = options.config_file(file);
         }
         Ok(options)
     }
@@ -93,7 +96,7 @@ pub struct Both {
     pub empty_ns: Option<Empty>,
 
     /// The root of the mounts, of a mount namespace of its own
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = from_here())]
     pub root: Option<PathBuf>,
 
     /// A profile of a security module instead of theirs: apparmor:NAME or selinux:LABEL
@@ -192,6 +195,11 @@ pub struct Streams {
     /// Write its number to this file
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+}
+
+/// A path that may begin where the command was started, which is not where CRIU works.
+pub fn from_here() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(std::path::absolute)
 }
 
 /// Seconds, with or without a fraction.

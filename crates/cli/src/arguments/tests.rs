@@ -81,6 +81,30 @@ fn a_restore_takes_all_that_it_can_be_told() {
 }
 
 #[test]
+fn a_path_may_begin_where_the_command_was_started() {
+    let line = "dump -t 7 -D images --config c --root r --freeze-cgroup f --irmap-scan-path i \
+                --tls --tls-cacert a --tls-cacrl l --tls-cert t --tls-key k";
+    let Command::Dump(dump) = command(line) else {
+        panic!("it was dump");
+    };
+    let tls = &dump.memory.tls;
+    let paths = [
+        (&dump.images.config, "c"),
+        (&dump.both.root, "r"),
+        (&dump.tree.freeze_cgroup, "f"),
+        (&dump.files.irmap_scan_path.first().cloned(), "i"),
+        (&tls.tls_cacert, "a"),
+        (&tls.tls_cacrl, "l"),
+        (&tls.tls_cert, "t"),
+        (&tls.tls_key, "k"),
+    ];
+    let here = std::env::current_dir().unwrap();
+    for (path, name) in paths {
+        assert_eq!(path.as_deref(), Some(here.join(name).as_path()));
+    }
+}
+
+#[test]
 fn a_page_server_takes_all_that_it_can_be_told() {
     check(
         "page-server -D DIR --address 127.0.0.1 --port 0 --parent last --auto-dedup --tls",

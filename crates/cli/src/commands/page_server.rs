@@ -22,7 +22,10 @@ pub async fn run(context: &mut Context<'_>, arguments: &PageServer) -> anyhow::R
         let from = receiver.receive(&criu, &options).await?;
         if !output.is_json() {
             let pages = directory.path().display();
-            output.report(format_args!("all pages of a dump from {from} are in {pages}"), &json)?;
+            output.report(
+                format_args!("all pages of a dump from {from} are in {pages}"),
+                &json,
+            )?;
         }
         anyhow::Ok(())
     };

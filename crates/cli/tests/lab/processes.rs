@@ -1,0 +1,235 @@
+//! Processes to dump. Each is started by `stasis run`.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read, Write},
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    process::{Child, ChildStdout, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{CWD, FileType, Mode},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+
+use crate::command::{Scratch, done, stasis};
+
+/// For what takes an instant, on a machine that is busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A process that is ended with the test.
+#[derive(Debug)]
+pub struct Held {
+    pub pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Held {
+    pub fn new(pid: u32) -> Self {
+        let number = Pid::from_raw(pid.cast_signed()).unwrap();
+        let pidfd = pidfd_open(number, PidfdFlags::empty()).unwrap();
+        Self { pid, pidfd }
+    }
+
+    /// The process that `--pid-file` names.
+    pub fn of_file(file: PathBuf) -> Self {
+        Self::new(fs::read_to_string(file).unwrap().parse().unwrap())
+    }
+
+    pub fn has_ended(&self) -> bool {
+        readable(&self.pidfd, Duration::ZERO)
+    }
+
+    /// Ends it, and waits until it and its number are gone.
+    pub fn kill(&self) {
+        // It may have ended.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        assert!(readable(&self.pidfd, PATIENCE));
+        eventually("it is reaped", || {
+            !fs::exists(format!("/proc/{}", self.pid)).unwrap()
+        });
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+}
+
+/// Waits for what no event tells of.
+fn eventually(what: &str, is: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until there is something to read.
+pub fn readable(descriptor: impl AsFd, patience: Duration) -> bool {
+    let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
+    let patience = Timespec::try_from(patience).unwrap();
+    poll(&mut polled, Some(&patience)).unwrap() > 0
+}
+
+/// A process that counts how often it was asked, by one FIFO, and answers by another. It says the
+/// number to its standard output too.
+pub struct Counter {
+    asks: fs::File,
+    answers: BufReader<fs::File>,
+    command: Vec<String>,
+}
+
+impl Counter {
+    /// One that is to be started in `scratch`.
+    pub fn new(scratch: &Scratch) -> Self {
+        let fifo = |name| {
+            let path = scratch.path(name);
+            rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+            // For both, so that it opens without the process.
+            let both = fs::File::options().read(true).write(true).open(path);
+            both.unwrap()
+        };
+        let script = "exec 3<>$1 4<>$2; i=0; while read -r line <&3; do i=$((i + 1)); \
+                      echo $i; echo $i >&4; done";
+        let (asks, answers) = (scratch.word("asks"), scratch.word("answers"));
+        Self {
+            asks: fifo("asks"),
+            answers: BufReader::new(fifo("answers")),
+            command: ["sh", "-c", script, "counter", &asks, &answers]
+                .map(String::from)
+                .into(),
+        }
+    }
+
+    /// Starts it by `stasis run` with the words of `line`, which tells its number.
+    pub fn run(&self, line: &str) -> Held {
+        let words = ["run", "-d"].into_iter().chain(line.split_whitespace());
+        let command = self.command.iter().map(String::as_str);
+        let run = stasis(words.chain(["--"]).chain(command)).output().unwrap();
+        assert!(run.status.success(), "{run:?}");
+        let pid = String::from_utf8(run.stdout).unwrap();
+        Held::new(pid.trim().parse().unwrap())
+    }
+
+    /// Asks it once more: how often was that?
+    pub fn ask(&mut self) -> u32 {
+        self.asks.write_all(b"?\n").unwrap();
+        assert!(readable(self.answers.get_ref(), PATIENCE), "no answer");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        answer.trim().parse().unwrap()
+    }
+}
+
+/// A process with memory that follows no pattern, which wakes up each millisecond.
+pub struct Victim {
+    /// Who started it, and reaps it.
+    run: Child,
+    pub held: Held,
+}
+
+impl Victim {
+    pub fn start(scratch: &Scratch, mib: u32) -> Self {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_stasis")).with_file_name("examples/victim");
+        assert!(
+            program.exists(),
+            "build it: cargo build -p stasis-criu --examples"
+        );
+        let pid_file = scratch.word("victim");
+        let memory = mib.to_string();
+        let program = program.to_str().unwrap();
+        let words = [
+            "run",
+            "--attach",
+            "--quiet",
+            "--pid-file",
+            &pid_file,
+            program,
+        ];
+        let mut run = stasis(words.into_iter().chain(["--memory", &memory]))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = Lines::new(run.stdout.take().unwrap());
+        assert_eq!(said.next(), "ready");
+        let held = Held::of_file(pid_file.into());
+        Self { run, held }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.held.pid
+    }
+
+    /// It runs, and has nothing of CRIU's.
+    pub fn is_well(&self) {
+        is_well(self.pid());
+    }
+
+    /// Waits for its end, by a dump: `run` tells that it was killed.
+    pub fn was_dumped(mut self) {
+        assert!(readable(&self.held.pidfd, PATIENCE));
+        assert_eq!(self.run.wait().unwrap().code(), Some(137));
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = pidfd_send_signal(&self.held.pidfd, Signal::KILL);
+        let _ = self.run.wait();
+    }
+}
+
+/// A victim runs, and has nothing of CRIU's.
+pub fn is_well(pid: u32) {
+    let of = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    assert!(!of("maps").contains("CRIUMFD"));
+    let beats = || {
+        let status = of("status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let before = beats();
+    eventually("it wakes up", || beats() > before);
+}
+
+/// The lines of what somebody writes.
+pub struct Lines(BufReader<ChildStdout>);
+
+impl Lines {
+    pub fn new(from: ChildStdout) -> Self {
+        Self(BufReader::new(from))
+    }
+
+    /// The next one.
+    pub fn next(&mut self) -> String {
+        if self.0.buffer().is_empty() {
+            assert!(readable(self.0.get_ref(), PATIENCE), "no line");
+        }
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        assert_eq!(line.pop(), Some('\n'), "it has ended");
+        line
+    }
+
+    /// What comes until its end.
+    pub fn rest(mut self) -> String {
+        let mut rest = String::new();
+        self.0.read_to_string(&mut rest).unwrap();
+        rest
+    }
+}
+
+/// Dumps a process into a directory of `scratch`, and sees that it has ended.
+pub fn dump(process: &Held, images: &str) {
+    let report = done(&format!("dump -t {} -D {images}", process.pid)).success();
+    let begins = format!("dumped process {}, which has ended; ", process.pid);
+    assert!(report.starts_with(&begins), "{report}");
+    assert!(process.has_ended());
+}
