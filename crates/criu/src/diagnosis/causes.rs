@@ -244,7 +244,9 @@ known_causes! {
     SpentImage(Restore) ["vdso: Invalid ELF magic", "vdso: ELF header magic mismatch"],
         "pages of the image are empty, as after a restore with `auto_dedup`, which spends it",
         "use another copy of the image, and no `auto_dedup` at restores";
-    PagesMissing(Restore) ["Can't read pages data", "`- returned 0"],
+    PagesMissing(Restore) [
+            "Can't read pages data", "Can't read mapping page", "`- returned 0",
+        ],
         "the image has fewer pages of memory than it should",
         "use another copy of it, with its parents";
     RootMissing(Restore) ["BUG at criu/mount.c:48"],

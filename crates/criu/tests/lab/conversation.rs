@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{Read as _, Write as _},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     time::{Duration, Instant},
 };
 
@@ -44,6 +44,16 @@ impl Conversation {
             from: to.try_clone().unwrap(),
             to,
             echoes: 2,
+        }
+    }
+
+    /// Over a socket.
+    pub fn with(stream: UnixStream) -> Self {
+        let to = File::from(OwnedFd::from(stream));
+        Self {
+            from: to.try_clone().unwrap(),
+            to,
+            echoes: 1,
         }
     }
 

@@ -10,6 +10,7 @@ mod hooks;
 mod killed;
 mod outcomes;
 mod pages;
+mod refusals;
 mod rounds;
 mod tree;
 mod victim;
