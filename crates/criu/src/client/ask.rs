@@ -19,7 +19,7 @@ use crate::{
     process::{Tree, adapters},
     rpc::{CriuFeatures, CriuOpts, CriuPageServerInfo, CriuReq},
     swrk::pid,
-    undo::{Dumped as DumpedTree, Restored as RestoredTree, Undo, Written},
+    undo::{Dumped as DumpedTree, Freezer, Restored as RestoredTree, Undo, Written},
     unknown::{self, UnknownFields},
 };
 
@@ -212,6 +212,10 @@ impl Prepared {
             })?);
         }
         if request.freezes() && hooks {
+            undo.freezer = opts
+                .freeze_cgroup
+                .as_ref()
+                .and_then(|directory| Freezer::of(directory.as_ref()));
             undo.dumped = opts.pid.and_then(pid).map(DumpedTree::of);
         }
         if let (Request::Restore, false, Some(images)) = (request, service, &rendered.images) {

@@ -6,6 +6,7 @@
 
 mod dumped;
 mod files;
+mod freezer;
 mod restored;
 mod rules;
 
@@ -15,6 +16,7 @@ use rustix::process::Pid;
 
 pub(crate) use dumped::Dumped;
 pub(crate) use files::Written;
+pub(crate) use freezer::Freezer;
 pub(crate) use restored::Restored;
 
 /// Something that a call left and that could not be undone.
@@ -30,6 +32,11 @@ pub enum Leftover {
     Stopped {
         /// The process.
         pid: Pid,
+    },
+    /// A freezer cgroup could not be made frozen or thawed as it was.
+    Freezer {
+        /// The command that does so.
+        command: String,
     },
     /// A process that was to be dumped is gone.
     Gone {
@@ -67,6 +74,9 @@ impl fmt::Display for Leftover {
         match self {
             Self::Mapping { pid } => write!(f, "a mapping of CRIU's in process {}", pid.as_raw_pid()),
             Self::Stopped { pid } => write!(f, "process {} is stopped", pid.as_raw_pid()),
+            Self::Freezer { command } => {
+                write!(f, "a freezer cgroup, which `{command}` makes what it was")
+            }
             Self::Gone { pid } => write!(f, "process {} is gone", pid.as_raw_pid()),
             Self::Repair { pid, descriptor } => write!(
                 f,
@@ -90,6 +100,8 @@ impl fmt::Display for Leftover {
 pub(crate) struct Undo {
     /// The files that it may write.
     pub written: Option<Written>,
+    /// What it freezes the processes by.
+    pub freezer: Option<Freezer>,
     /// The processes that it dumps.
     pub dumped: Option<Dumped>,
     /// The processes that it may make.
@@ -141,8 +153,12 @@ impl Undo {
             left.extend(restored.reap());
         }
         if let Some(dumped) = self.dumped.filter(|_| killed && swrk.is_some()) {
+            if let Some(freezer) = &self.freezer {
+                freezer.thaw();
+            }
             let run = self.written.as_ref().and_then(Written::run);
             left.extend(dumped.undo(run));
+            left.extend(self.freezer.and_then(Freezer::restore));
         }
         if let Some(written) = self.written {
             left.extend(written.remove(keep_log));

@@ -1,6 +1,10 @@
 //! A CRIU that is killed while it dumps.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal};
 use stasis_criu::{Error, Leftover};
@@ -16,8 +20,8 @@ async fn signal_criu(victim: u32, signal: Signal, round: u64) {
     let sent = tokio::task::spawn_blocking(move || {
         let frozen = || {
             let status = fs::read_to_string(format!("/proc/{victim}/status")).unwrap();
-            // Somebody traces it.
-            !status.contains("TracerPid:\t0\n")
+            // Somebody traces it, or it is in a frozen cgroup.
+            !status.contains("TracerPid:\t0\n") || status.contains("State:\tD")
         };
         while !frozen() {
             std::thread::yield_now();
@@ -90,6 +94,36 @@ async fn a_criu_that_has_to_be_killed_leaves_what_the_error_says_and_connections
     assert!(lived >= ROUNDS / 2);
 }
 
+/// A freezer cgroup of version 1, with a process in it.
+struct Freezer(PathBuf);
+
+impl Freezer {
+    fn with(process: u32) -> Self {
+        let directory = format!("/sys/fs/cgroup/freezer/criu-test-{process}");
+        fs::create_dir(&directory).unwrap();
+        let freezer = Self(directory.into());
+        fs::write(freezer.0.join("cgroup.procs"), process.to_string()).unwrap();
+        freezer
+    }
+
+    fn state(&self) -> String {
+        fs::read_to_string(self.0.join("freezer.state")).unwrap()
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        let all = Path::new("/sys/fs/cgroup/freezer/cgroup.procs");
+        for process in fs::read_to_string(self.0.join("cgroup.procs"))
+            .unwrap()
+            .lines()
+        {
+            fs::write(all, process).unwrap();
+        }
+        fs::remove_dir(&self.0).unwrap();
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs the lab"]
 async fn a_criu_that_somebody_kills_leaves_what_the_error_says() {
@@ -98,9 +132,11 @@ async fn a_criu_that_somebody_kills_leaves_what_the_error_says() {
     for round in 0..ROUNDS {
         let mut victim = Victim::start(&["--memory", "256", "--threads", "2"]);
         let tree = victim.tree();
+        let freezer = Freezer::with(victim.pid());
         let directory = tempfile::tempdir().unwrap();
         let options = victim::options(directory.path())
             .pid(victim.pid())
+            .freeze_cgroup(&freezer.0)
             .leave_running(true);
         let killed = signal_criu(victim.pid(), Signal::KILL, round);
         let (dumped, ()) = tokio::join!(criu.dump(&options).into_future(), killed);
@@ -109,6 +145,7 @@ async fn a_criu_that_somebody_kills_leaves_what_the_error_says() {
             panic!("round {round}: {error:?}");
         };
         assert!(error.to_string().contains("signal 9"), "{error}");
+        assert_eq!(freezer.state(), "THAWED\n", "round {round}");
         if all_live(left, &tree) {
             victim.goes_on(&tree);
             lived += 1;
