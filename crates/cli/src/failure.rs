@@ -101,25 +101,6 @@ fn what_is_wrong(said: &str) -> String {
     lines.join(" ")
 }
 
-/// Did the call leave something behind, so that not all is as before?
-pub fn left_something(error: &Error) -> bool {
-    match error {
-        Error::Protocol { left, .. }
-        | Error::Hook { left, .. }
-        | Error::Cancelled { left, .. }
-        | Error::Deadline { left, .. }
-        | Error::Failed { left, .. }
-        | Error::NoReply { left, .. } => !left.is_empty(),
-        Error::Options(_)
-        | Error::Start { .. }
-        | Error::Prepare { .. }
-        | Error::Pages { .. }
-        | Error::Processes { .. }
-        | Error::Closed { .. }
-        | Error::Unavailable { .. } => false,
-    }
-}
-
 /// The error, what it comes from, and what became of the processes.
 fn line(error: &anyhow::Error) -> String {
     let fate = error.downcast_ref::<Fate>();

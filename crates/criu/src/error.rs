@@ -141,6 +141,40 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What could not be undone, of all that the call did.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() {
+    /// let options = Options::new("/var/lib/images").pid(4711);
+    /// if let Err(error) = Criu::new().dump(&options).await
+    ///     && error.left().is_empty()
+    /// {
+    ///     println!("it runs on as before");
+    /// }
+    /// # }
+    /// ```
+    pub fn left(&self) -> &[Leftover] {
+        match self {
+            Self::Failed { left, .. }
+            | Self::NoReply { left, .. }
+            | Self::Protocol { left, .. }
+            | Self::Hook { left, .. }
+            | Self::Cancelled { left, .. }
+            | Self::Deadline { left, .. } => &left.0,
+            Self::Options(_)
+            | Self::Start { .. }
+            | Self::Prepare { .. }
+            | Self::Pages { .. }
+            | Self::Processes { .. }
+            | Self::Closed { .. }
+            | Self::Unavailable { .. } => &[],
+        }
+    }
+}
+
 /// What a call left behind that could not be undone: nothing, unless CRIU was killed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Left(Vec<Leftover>);

@@ -19,7 +19,7 @@ use stasis_criu::{
 use super::{Context, Ended, target::micros};
 use crate::{
     arguments::{Restore, Streams},
-    failure::{Failure, Fate, left_something},
+    failure::{Failure, Fate},
     progress::Progress,
     streams,
 };
@@ -51,9 +51,9 @@ pub async fn run(context: &mut Context<'_>, arguments: &Restore) -> anyhow::Resu
         .cancel(context.output, &mut progress, call)
         .await;
     drop(progress);
-    let restored = restored.map_err(|error| match left_something(&error) {
-        true => error.into(),
-        false => anyhow::Error::from(error).context(Fate(String::from("no process was restored"))),
+    let restored = restored.map_err(|error| match error.left().is_empty() {
+        false => error.into(),
+        true => anyhow::Error::from(error).context(Fate(String::from("no process was restored"))),
     })?;
 
     let pid = restored.pid.as_raw_pid().unsigned_abs();

@@ -14,7 +14,7 @@ use stasis_criu::{
     process::{Managed, ProcessError, State},
 };
 
-use crate::failure::{Fate, left_something};
+use crate::failure::Fate;
 
 /// A process that is to be dumped, as it was before.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Target {
     pub fn fate(&self, error: &Error) -> Fate {
         let pid = self.process.pid();
         Fate(match (self.process.state(), self.before) {
-            (Ok(State::Running), _) if left_something(error) => format!("process {pid} runs on"),
+            (Ok(State::Running), _) if !error.left().is_empty() => format!("process {pid} runs on"),
             (Ok(State::Running), _) => format!("process {pid} runs on as before"),
             (Ok(State::Stopped), State::Stopped) => format!("process {pid} is stopped as before"),
             (Ok(State::Stopped), _) => {
