@@ -10,7 +10,7 @@ use stasis_criu::{
 
 use super::{
     Images,
-    shared::{Both, from_here},
+    shared::{Both, FILES, MEMORY, PROCESSES, from_here},
 };
 
 /// `stasis dump`.
@@ -23,11 +23,11 @@ pub struct Dump {
     pub images: Images,
 
     /// Let the processes run on after the dump
-    #[arg(short = 'R', long, conflicts_with = "leave_stopped")]
+    #[arg(short = 'R', long, help_heading = PROCESSES, conflicts_with = "leave_stopped")]
     pub leave_running: bool,
 
     /// Leave the processes stopped after the dump
-    #[arg(short = 's', long)]
+    #[arg(short = 's', long, help_heading = PROCESSES)]
     pub leave_stopped: bool,
 
     #[command(flatten)]
@@ -63,7 +63,7 @@ pub struct PreDump {
     pub images: Images,
 
     /// How memory is read
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", help_heading = MEMORY)]
     pub pre_dump_mode: Option<Read>,
 
     #[command(flatten)]
@@ -101,6 +101,7 @@ pub enum Read {
 
 /// Which processes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = PROCESSES)]
 pub struct Tree {
     /// The process, with all that descend from it
     #[arg(short = 't', long = "tree", value_name = "PID",
@@ -131,7 +132,7 @@ impl Tree {
 
 /// Where memory goes.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Memory")]
+#[command(next_help_heading = MEMORY)]
 pub struct Memory {
     /// The images of the dump before, as seen from this one's: only what changed is written
     #[arg(long, value_name = "DIR", visible_alias = "prev-images-dir")]
@@ -179,6 +180,7 @@ impl Memory {
 
 /// How pages travel.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Encryption")]
 pub struct Encryption {
     /// Send or take pages over TLS
     #[arg(long)]
@@ -230,7 +232,7 @@ impl Encryption {
 
 /// What only a dump is told of files, mounts and connections.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Files, connections and namespaces")]
+#[command(next_help_heading = FILES)]
 pub struct Files {
     /// The largest deleted file to take along, in bytes [default: 1 MiB]
     #[arg(long, value_name = "BYTES")]

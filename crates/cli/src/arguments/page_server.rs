@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use stasis_criu::Options;
 
-use super::{Images, dump::Encryption};
+use super::{Images, dump::Encryption, shared::MEMORY};
 
 /// `stasis page-server`.
 #[derive(Debug, Args)]
@@ -16,20 +16,20 @@ pub struct PageServer {
     #[command(flatten)]
     pub images: Images,
 
-    /// The address to listen at; this one is all that there are
-    #[arg(long, default_value_t = Ipv4Addr::UNSPECIFIED.into())]
+    /// The address to listen at: 0.0.0.0 is any that this machine has
+    #[arg(long, help_heading = MEMORY, default_value_t = Ipv4Addr::UNSPECIFIED.into())]
     pub address: IpAddr,
 
     /// The port to listen at; 0 is one that is free
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, help_heading = MEMORY, default_value_t = 0)]
     pub port: u16,
 
     /// The images of the dump before, as seen from this one's
-    #[arg(long, value_name = "DIR", visible_alias = "prev-images-dir")]
+    #[arg(long, help_heading = MEMORY, value_name = "DIR", visible_alias = "prev-images-dir")]
     pub parent: Option<PathBuf>,
 
     /// Take out of the parent's images what comes anew
-    #[arg(long, requires = "parent")]
+    #[arg(long, help_heading = MEMORY, requires = "parent")]
     pub auto_dedup: bool,
 
     #[command(flatten)]

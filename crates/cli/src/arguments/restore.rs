@@ -8,7 +8,10 @@ use stasis_criu::{
     options::{JoinNamespace, Joinable},
 };
 
-use super::{Images, Streams, shared::Both};
+use super::{
+    Images, Streams,
+    shared::{Both, FILES, PROCESSES},
+};
 
 /// `stasis restore`.
 #[derive(Debug, Args)]
@@ -20,35 +23,35 @@ pub struct Restore {
     pub streams: Streams,
 
     /// Leave the processes stopped
-    #[arg(short = 's', long)]
+    #[arg(short = 's', long, help_heading = PROCESSES)]
     pub leave_stopped: bool,
 
     /// Take out of the images what has been restored: there is no second restore
-    #[arg(long)]
+    #[arg(long, help_heading = "Images and log")]
     pub auto_dedup: bool,
 
     /// Take files for the right ones though their mode has changed
-    #[arg(long)]
+    #[arg(long, help_heading = FILES)]
     pub skip_file_rwx_check: bool,
 
     /// A namespace to restore into, such as net:/run/netns/blue or uts:4711
-    #[arg(long, value_name = "KIND:FILE|PID", value_parser = namespace)]
+    #[arg(long, help_heading = FILES, value_name = "KIND:FILE|PID", value_parser = namespace)]
     pub join_ns: Vec<JoinNamespace>,
 
     /// Pass over sysctls that this kernel does not have
-    #[arg(long)]
+    #[arg(long, help_heading = FILES)]
     pub weak_sysctls: bool,
 
     /// Restore mounts as CRIU did before 3.17
-    #[arg(long)]
+    #[arg(long, help_heading = FILES)]
     pub mntns_compat_mode: bool,
 
     /// The SELinux context of mounts, instead of the one in the images
-    #[arg(long, value_name = "CONTEXT")]
+    #[arg(long, help_heading = FILES, value_name = "CONTEXT")]
     pub lsm_mount_context: Option<String>,
 
     /// A file system that CRIU does not know and that was taken along
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = FILES, value_name = "NAME")]
     pub enable_fs: Vec<String>,
 
     #[command(flatten)]

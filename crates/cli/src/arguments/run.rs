@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 
-use super::Streams;
+use super::{Streams, shared::PROCESSES};
 
 /// `stasis run`.
 #[derive(Debug, Args)]
@@ -13,13 +13,14 @@ pub struct Run {
     pub streams: Streams,
 
     /// Where it works [default: here]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, help_heading = PROCESSES, value_name = "DIR")]
     pub chdir: Option<PathBuf>,
 
     /// The program
+    #[arg(help_heading = None)]
     pub program: PathBuf,
 
     /// Its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(help_heading = None, trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
 }

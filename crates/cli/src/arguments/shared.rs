@@ -11,6 +11,13 @@ use stasis_criu::{
     options::{CgroupMode, EmptyNamespace, External, LogLevel, LsmProfile},
 };
 
+/// What arguments are about: the headings of the help.
+pub const PROCESSES: &str = "Processes";
+/// As [`PROCESSES`].
+pub const MEMORY: &str = "Memory";
+/// As [`PROCESSES`].
+pub const FILES: &str = "Files, connections and namespaces";
+
 /// Where images are, and how much CRIU tells.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Images and log")]
@@ -36,7 +43,7 @@ pub struct Images {
     #[arg(long, value_name = "FILE", value_parser = from_here())]
     pub config: Option<PathBuf>,
 
-    /// Cancel it if it is not done after so many seconds
+    /// Cancel it if it is not done after so many seconds, which may have a fraction
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub deadline: Option<Duration>,
 }
@@ -61,7 +68,7 @@ impl Images {
 
 /// What a dump and the restore of its images are both told.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Files, connections and namespaces")]
+#[command(next_help_heading = FILES)]
 pub struct Both {
     /// Take established TCP connections along [default for a dump: if there are any]
     #[arg(long)]
@@ -178,7 +185,7 @@ pub enum Empty {
 
 /// The standard streams of a process, and whether its end is waited for.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "The process")]
+#[command(next_help_heading = PROCESSES)]
 pub struct Streams {
     /// Append its output and errors to this file
     #[arg(long, value_name = "FILE", conflicts_with = "attach")]
