@@ -12,5 +12,6 @@ mod outcomes;
 mod pages;
 mod refusals;
 mod rounds;
+mod service;
 mod tree;
 mod victim;

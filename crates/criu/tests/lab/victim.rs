@@ -19,8 +19,13 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A CRIU of the lab.
 pub fn criu() -> Criu {
-    assert!(env::var_os("STASIS_LAB").is_some(), "{LAB}");
+    needs_lab();
     Criu::new()
+}
+
+/// What a test is not to do outside of the lab comes after this.
+pub fn needs_lab() {
+    assert!(env::var_os("STASIS_LAB").is_some(), "{LAB}");
 }
 
 /// Options for images in `images`, without cgroups, which the lab has no room for.
