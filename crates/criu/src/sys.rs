@@ -1,5 +1,5 @@
-//! The only unsafe code of the crate: what happens in a child between fork and exec, the socket
-//! option that no crate has, a signal to one thread, and a descriptor in tokio's hands.
+//! The only unsafe code of the crate: what happens in a child between fork and exec, socket
+//! options that no crate has, a signal to one thread, and a descriptor in tokio's hands.
 
 use std::{
     io,
@@ -9,6 +9,7 @@ use std::{
     },
     process::Command,
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::process::Pid;
@@ -201,6 +202,30 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> 
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// How long ago something came last over this TCP connection (`TCP_INFO`).
+pub(crate) fn since_received(socket: BorrowedFd<'_>) -> io::Result<Duration> {
+    #[expect(clippy::cast_possible_truncation, reason = "it is some hundred bytes")]
+    const SIZE: libc::socklen_t = size_of::<libc::tcp_info>() as libc::socklen_t;
+    let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut size = SIZE;
+    // SAFETY: the kernel is told that it may write as much as `info` has.
+    let asked = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    if asked == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all of it is numbers, zero where the kernel has written nothing.
+    let info = unsafe { info.assume_init() };
+    Ok(Duration::from_millis(info.tcpi_last_data_recv.into()))
 }
 
 /// What the kernel keeps of a process that was reaped, for those who hold a pidfd of it: its wait

@@ -2,7 +2,10 @@
 
 use std::{os::fd::OwnedFd, process::ExitStatus};
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    process::{Pid, PidfdFlags, Signal},
+};
 
 use super::{
     Criu,
@@ -11,6 +14,12 @@ use super::{
     outcome::{self, PageServerStarted},
 };
 use crate::{Error, Options, Request, link::ProtocolError, unknown::MalformedMessage};
+
+/// How long a killed page server may take to end.
+const DEATH: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
 
 /// A page server that can be waited for, from [`Criu::start_page_server_child`]. It ends when its
 /// dump has ended, or when this is dropped.
@@ -62,6 +71,9 @@ impl Drop for PageServerChild {
     fn drop(&mut self) {
         // It may have ended.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        // It writes no more when this is gone. A process that is killed ends, and soon.
+        let mut end = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut end, Some(&DEATH));
     }
 }
 

@@ -47,12 +47,28 @@ pub enum PagesError {
         /// How long.
         within: Duration,
     },
+    /// A dump came, and sent no more.
+    #[error("the dump at {from} sent nothing to its page server for {silence:?}")]
+    Silent {
+        /// Where it is.
+        from: SocketAddr,
+        /// How long it was silent.
+        silence: Duration,
+    },
     /// Anyone could have the memory, or end the processes by connecting.
     #[error(
         "a lazy dump listens at all addresses, and whoever connects has the memory or, by closing, \
          ends the processes; set TLS, or make it in a network namespace of its own"
     )]
     Exposed,
+    /// CRIU could not serve a single page.
+    #[error(
+        "a lazy dump needs pipes of 4 MiB; give CRIU CAP_SYS_RESOURCE, or set fs.pipe-max-size"
+    )]
+    SmallPipes {
+        /// What the kernel said to one.
+        source: io::Error,
+    },
     /// The port of a lazy dump would not be known to anyone.
     #[error(
         "a lazy dump needs a port (PageServer::listening), since CRIU tells nobody which it took"

@@ -6,7 +6,6 @@
 //! ends then.
 
 use std::{
-    io,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
@@ -21,6 +20,7 @@ use crate::{
     diagnosis::{self, Evidence, Log},
     files,
     options::{PageServer, Rendered},
+    sys,
     undo::Written,
 };
 
@@ -117,6 +117,7 @@ impl PageReceiver {
         options.check(request, None)?;
         let rendered = options.rendered(request)?;
         let in_vain = |source| Error::Pages { request, source };
+        let silence = self.silence;
         let (socket, from) = self.accepted().await.map_err(in_vain)?;
 
         let prepare = |step| {
@@ -127,22 +128,38 @@ impl PageReceiver {
             }
         };
         let ours = socket.try_clone().map_err(prepare("share a socket"))?;
-        let _shut_when_dropped = Shut(ours);
         let mut directories = Vec::from_iter(rendered.images.clone());
         directories.extend(rendered.work.clone());
         let log = options.log_name(request).unwrap_or_default();
         let written =
             Written::look(&directories, log).map_err(prepare("list what is in its directories"))?;
+        let mut transfer = Transfer {
+            socket: ours,
+            written: Some(written),
+        };
 
         let options = options.clone().page_server(PageServer::connected(socket));
         let ended = async { criu.start_page_server_child(&options).await?.wait().await };
-        let error = match ended.await {
-            Ok(exit) if exit.success() => return Ok(from),
-            Ok(exit) => failed(&rendered, log, exit),
-            Err(error) => error,
+        tokio::pin!(ended);
+        let ended = tokio::select! {
+            biased;
+            ended = &mut ended => ended,
+            () = transfer.silent(silence) => {
+                transfer.shut();
+                ended.await
+            }
         };
-        written.remove(true);
-        Err(error)
+        match ended {
+            Ok(exit) if exit.success() => {
+                transfer.written = None;
+                Ok(from)
+            }
+            _ if transfer.has_been_silent() >= silence => {
+                Err(in_vain(PagesError::Silent { from, silence }))
+            }
+            Ok(exit) => Err(failed(&rendered, log, exit)),
+            Err(error) => Err(error),
+        }
     }
 
     async fn accepted(self) -> Result<(OwnedFd, SocketAddr), PagesError> {
@@ -180,14 +197,50 @@ fn failed(rendered: &Rendered, log: &str, exit: std::process::ExitStatus) -> Err
     }
 }
 
-/// A connection that is shut with whoever waits for its end.
-struct Shut(OwnedFd);
+/// Pages that come. What has come by then is removed when this is dropped, after the page server
+/// of its future: it is not all, until `written` is taken away.
+struct Transfer {
+    socket: OwnedFd,
+    written: Option<Written>,
+}
 
-impl Drop for Shut {
-    fn drop(&mut self) {
+impl Transfer {
+    /// Resolves when nothing has come for `silence`.
+    ///
+    /// In the middle of a process's memory CRIU waits by poll(2), for which a socket's own limit
+    /// does not count.
+    async fn silent(&self, silence: Duration) {
+        loop {
+            let left = silence.saturating_sub(self.has_been_silent());
+            if left.is_zero() {
+                return;
+            }
+            time::sleep(left).await;
+        }
+    }
+
+    /// For how long nothing has come. While something is there to be read, it is the page server
+    /// that is late.
+    fn has_been_silent(&self) -> Duration {
+        match rustix::io::ioctl_fionread(&self.socket) {
+            Ok(1..) => Duration::ZERO,
+            // A TCP connection tells.
+            _ => sys::since_received(self.socket.as_fd()).unwrap_or_default(),
+        }
+    }
+
+    fn shut(&self) {
         // One that is over is shut already.
-        let _: io::Result<()> =
-            rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both).map_err(Into::into);
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.shut();
+        if let Some(written) = self.written.take() {
+            written.remove(true);
+        }
     }
 }
 

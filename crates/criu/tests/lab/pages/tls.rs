@@ -107,8 +107,13 @@ async fn a_dump_sends_nothing_to_a_page_server_of_another_authority() {
         .page_server(PageServer::at(LOOPBACK.into(), server.port))
         .tls(certificates.tls());
     let error = victim::criu().dump(&options).await.unwrap_err();
-    assert!(matches!(error, Error::Failed { .. }), "{error:?}");
-    println!("{error}");
+    // CRIU aborts then.
+    assert!(
+        matches!(error, Error::Failed { .. } | Error::NoReply { .. }),
+        "{error:?}"
+    );
+    let said = error.to_string();
+    assert!(said.contains("Invalid certificate"), "{said}");
     let exit = server.wait().await.unwrap();
     assert!(!exit.success(), "{exit}");
     assert_eq!(names(&directories.images), ["dump.log"]);
@@ -134,6 +139,7 @@ async fn a_peer_that_begins_no_tls_holds_a_dump_no_longer_than_its_deadline() {
         panic!("{dumped:?}");
     };
     assert!(left.is_empty(), "{left}");
-    assert_eq!(names(&directories.images), [""; 0]);
+    // CRIU aborts then, so that its log may be of use.
+    assert_eq!(names(&directories.images), ["dump.log"]);
     subject.runs_as_before();
 }
