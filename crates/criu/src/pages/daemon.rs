@@ -39,6 +39,8 @@ use crate::{
 
 /// How long it may take until it listens.
 const READY: Duration = Duration::from_secs(10);
+/// How long a restore may go on that it has left.
+const MOMENT: Duration = Duration::from_secs(2);
 /// Its log, in its work directory.
 const LOG: &str = "lazy-pages.log";
 /// Where it listens, in its work directory (`criu/uffd.c`).
@@ -140,13 +142,16 @@ impl Daemon {
         last(self.ended.clone()).await.into()
     }
 
-    /// Resolves when somebody has killed it.
-    pub fn killed(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Resolves when a restore need not wait for it any more: at once where somebody has killed
+    /// it. Where it has given up by itself that may be because the restore does, which has a
+    /// moment then to end and to say why.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
         let ended = self.ended.clone();
         async move {
             match last(ended).await {
                 End::Early { killed: true, .. } => {}
-                End::Early { .. } | End::Filled => std::future::pending().await,
+                End::Early { killed: false, .. } => time::sleep(MOMENT).await,
+                End::Filled => std::future::pending().await,
             }
         }
     }
@@ -233,16 +238,7 @@ async fn serve(
         }
     }
     let exit = guard.until_its_end(&mut todo).await;
-    if exit.is_some_and(|exit| exit.success()) {
-        publish.send_replace(Some(End::Filled));
-        return Ok(());
-    }
-    let end = End::Early {
-        killed: exit.is_some_and(|exit| exit.signal().is_some()),
-        left: guard.tree.take().map_or_else(Vec::new, Tree::end),
-        diagnosis: guard.diagnosis(exit),
-    };
-    publish.send_replace(Some(end));
+    publish.send_replace(Some(guard.end(exit)));
     // A restore that is just succeeding gives word of its processes yet.
     while let Some(order) = todo.recv().await {
         if let Order::Guard(tree, answer) = order {
@@ -335,6 +331,18 @@ impl Guard<'_> {
                     }
                 },
             }
+        }
+    }
+
+    /// It has ended: so do those that still need it, and its socket goes.
+    fn end(mut self, exit: Option<ExitStatus>) -> End {
+        if exit.is_some_and(|exit| exit.success()) {
+            return End::Filled;
+        }
+        End::Early {
+            killed: exit.is_some_and(|exit| exit.signal().is_some()),
+            left: self.tree.take().map_or_else(Vec::new, Tree::end),
+            diagnosis: self.diagnosis(exit),
         }
     }
 

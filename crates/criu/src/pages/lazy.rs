@@ -2,6 +2,8 @@
 
 use std::{ffi::OsString, net::IpAddr};
 
+use tokio::sync::oneshot;
+
 use super::{
     PagesError,
     daemon::{Daemon, End, Order, Program},
@@ -156,8 +158,14 @@ impl LazyDaemon {
             request: Request::Restore,
             source,
         };
-        // Where it gives up by itself the restore goes on to its own end, which may be the reason.
-        let error = match call.also_until(daemon.killed()).await {
+        let (tell, told) = oneshot::channel();
+        let lost = daemon.lost();
+        let call = call.also_until(async move {
+            lost.await;
+            // It is told for later, when this future is gone.
+            let _ = tell.send(());
+        });
+        let error = match call.await {
             Ok(restored) => {
                 let guarded = daemon.guard(Tree::of(restored.pid)).await;
                 guarded.map_err(in_vain)?;
@@ -165,9 +173,9 @@ impl LazyDaemon {
             }
             Err(error) => error,
         };
-        let ended = daemon.end().await;
-        match ended {
-            Some(end @ End::Early { killed, .. }) if killed || is_for_want_of_daemon(&error) => {
+        let lost = told.await.is_ok();
+        match daemon.end().await {
+            Some(end @ End::Early { .. }) if lost || is_for_want_of_daemon(&error) => {
                 let ended: Result<(), PagesError> = end.into();
                 Err(ended.map_or_else(in_vain, |()| error))
             }

@@ -4,18 +4,18 @@
 
 use std::{
     collections::HashSet,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec},
-    process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions},
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::{
+    swrk::children,
+    undo::{Leftover, is_gone},
 };
 
-use crate::{swrk::children, undo::Leftover};
-
-/// How long a killed process may take to end.
+/// How long a killed process may take to end and to be reaped.
 const DEATH: Duration = Duration::from_secs(2);
 /// Deeper than any tree of processes.
 const MAX_PROCESSES: usize = 1 << 16;
@@ -36,7 +36,8 @@ impl Tree {
         tree
     }
 
-    /// Ends all of it, and reaps what is this process's. Returns what is left.
+    /// Ends all of it, and waits until all of it is reaped, what is this process's by this process.
+    /// Returns what is left.
     pub fn end(mut self) -> Vec<Leftover> {
         // Whoever forks meanwhile is found the next time round: killed parents fork no more.
         loop {
@@ -53,7 +54,7 @@ impl Tree {
         let deadline = Instant::now() + DEATH;
         self.processes
             .into_iter()
-            .filter(|(_, pidfd)| !ended(pidfd, deadline))
+            .filter(|(_, pidfd)| !is_gone(pidfd, deadline))
             .map(|(pid, _)| Leftover::Process { pid })
             .collect()
     }
@@ -74,23 +75,6 @@ impl Tree {
         }
         self.processes.len() > before
     }
-}
-
-/// Waits until `deadline` for the end of a process, and reaps it if it is ours.
-fn ended(pidfd: &OwnedFd, deadline: Instant) -> bool {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let timeout = Timespec {
-        tv_sec: left.as_secs().try_into().unwrap_or_default(),
-        tv_nsec: left.subsec_nanos().into(),
-    };
-    let mut poll = [PollFd::new(pidfd, PollFlags::IN)];
-    let ended = rustix::event::poll(&mut poll, Some(&timeout)).is_ok_and(|ready| ready > 0);
-    if ended {
-        // Another's child is reaped by its own parent.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options);
-    }
-    ended
 }
 
 #[cfg(test)]

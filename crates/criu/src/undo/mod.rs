@@ -17,7 +17,7 @@ use rustix::process::Pid;
 pub(crate) use dumped::Dumped;
 pub(crate) use files::Written;
 pub(crate) use freezer::Freezer;
-pub(crate) use restored::Restored;
+pub(crate) use restored::{Restored, is_gone};
 
 /// Something that a call left and that could not be undone.
 #[derive(Debug, Clone, PartialEq, Eq)]

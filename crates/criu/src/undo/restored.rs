@@ -161,7 +161,7 @@ impl Restored {
 }
 
 /// Waits until `deadline` for a process to end and to be reaped, and reaps it if it is ours.
-fn is_gone(pidfd: &OwnedFd, deadline: Instant) -> bool {
+pub(crate) fn is_gone(pidfd: &OwnedFd, deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
     let timeout = Timespec {
         tv_sec: left.as_secs().try_into().unwrap_or_default(),
