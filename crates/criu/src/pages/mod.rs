@@ -7,7 +7,7 @@
 //! ```text
 //! dump           client.rs    connects, before anything is frozen      ps.fd ──▶ criu swrk
 //! page server    receiver.rs  listens, and waits for the dump to come  ps.fd ──▶ criu swrk
-//! lazy dump      exposure.rs  CRIU listens itself, at all addresses: refused where anyone could come
+//! lazy dump      lazy_dump.rs CRIU listens itself, at all addresses: refused where anyone could come
 //! lazy restore   lazy.rs      what a caller sees of it
 //!                daemon.rs    the daemon's thread, which ends a tree (tree.rs) that gets no memory
 //! ```
@@ -16,18 +16,18 @@
 //! outside: `link/sockets.rs`.
 //!
 //! Facts: `criu/page-xfer.c`, `criu/uffd.c` and `criu/util.c` of criu 4.2, and what 4.1.1 and 4.2.1
-//! did when they were tried (`tests/lab_pages.rs`).
+//! did when they were tried (`tests/lab/pages.rs`).
 
 mod client;
 mod daemon;
 mod error;
-mod exposure;
 mod lazy;
+mod lazy_dump;
 mod receiver;
 mod tree;
 
 pub use client::{CONNECT, PageServerClient, SILENCE};
 pub use error::PagesError;
-pub(crate) use exposure::check_lazy_dump;
 pub use lazy::{LazyDaemon, LazyPages, LazyRestored};
+pub(crate) use lazy_dump::check_lazy_dump;
 pub use receiver::{COMING, PageReceiver};

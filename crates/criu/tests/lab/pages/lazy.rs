@@ -3,19 +3,22 @@
 use std::{
     fs,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use rustix::process::{Pid, Signal};
+use rustix::{
+    process::{Pid, Signal},
+    thread::CapabilitySet,
+};
 use stasis_criu::{
     Error, Hook, HookResult, Notify, Options,
     options::PageServer,
     pages::{LazyPages, LazyRestored, PagesError},
 };
 
-use super::{Directories, Ending, LOOPBACK, Subject, any_port, memory, names, reap, run};
+use super::{Directories, Ending, Subject, memory, names, reap, run};
 use crate::victim::{self, Victim};
 
 /// So much that it is still coming when the restore has replied.
@@ -195,7 +198,12 @@ async fn a_daemon_killed_in_the_restore_leaves_nothing() {
     let mut dumped = Dumped::new().await;
     let patience = victim::PATIENCE;
     let (_, restored) = restore_with(&dumped, Signal::KILL, Hook::PreResume, patience).await;
-    is_of_the_daemon(&restored.unwrap_err());
+    let error = match restored {
+        Err(error) => error,
+        // It was not dead yet.
+        Ok(lazy) => filled(&lazy).await.unwrap_err(),
+    };
+    is_of_the_daemon(&error);
     dumped.is_gone();
     dumped.comes_back().await;
 }
@@ -241,125 +249,9 @@ async fn a_daemon_that_stands_still_holds_a_restore_no_longer_than_its_deadline(
     dumped.comes_back().await;
 }
 
-/// A process in a PID namespace of its own, where its id is free for a restore while it is there.
-struct Contained {
-    parent: Child,
-    pid: u32,
-}
-
-impl Contained {
-    fn start() -> Self {
-        // The shell's first child is in the new namespace. It alone has the pipe.
-        let mut parent = Command::new("unshare")
-            .args(["--pid", "sh", "-c", "\"$@\" & exec >/dev/null; wait", "sh"])
-            .arg(victim::program("victim"))
-            .args(["--memory", "256", "--threads", "2"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // Closed when the process is ready.
-        let said = std::io::read_to_string(parent.stdout.take().unwrap()).unwrap();
-        assert_eq!(said, "ready\n");
-        let pid = victim::tree(parent.id())[1];
-        Self { parent, pid }
-    }
-}
-
-impl Drop for Contained {
-    fn drop(&mut self) {
-        victim::tree(self.parent.id())
-            .into_iter()
-            .for_each(victim::kill);
-        let _ = self.parent.wait();
-    }
-}
-
-/// Tells when a page server listens.
-struct Listens(Option<tokio::sync::oneshot::Sender<()>>);
-
-#[async_trait]
-impl Notify for Listens {
-    async fn status_ready(&mut self) -> HookResult {
-        let first = self.0.take().ok_or("it listens twice")?;
-        first.send(()).map_err(|()| "nobody waits".into())
-    }
-}
-
-/// A port that is free now.
-fn free_port() -> u16 {
-    let free = std::net::TcpListener::bind(any_port()).unwrap();
-    free.local_addr().unwrap().port()
-}
-
-fn lazy_dump_of(pid: u32, images: &Path, port: u16) -> Options {
-    victim::options(images)
-        .pid(pid)
-        .lazy_pages(true)
-        .page_server(PageServer::listening(port))
-}
-
-#[tokio::test]
-#[ignore = "needs the lab"]
-async fn a_lazy_dump_in_a_network_of_its_own_is_fetched_by_a_restore() {
-    let directories = Directories::new();
-    let mut contained = Contained::start();
-    let before = memory(contained.pid, MIB);
-    let criu = victim::criu();
-    let port = free_port();
-    let dump = lazy_dump_of(contained.pid, &directories.images, port);
-    let (listens, listening) = tokio::sync::oneshot::channel();
-    let mut listens = Listens(Some(listens));
-    let fetched = async {
-        listening.await.unwrap();
-        let options = victim::options(&directories.images)
-            .work_dir(directories.other.clone())
-            .lazy_pages(true);
-        let daemon = LazyPages::of(&options).from(LOOPBACK.into(), port);
-        let daemon = daemon.start(&criu).await.unwrap();
-        let call = criu.restore(&options).within(victim::PATIENCE);
-        let lazy = daemon.restore(call).await.unwrap();
-        filled(&lazy).await.unwrap();
-        lazy
-    };
-    let call = criu
-        .dump(&dump)
-        .notify(&mut listens)
-        .within(victim::PATIENCE);
-    let (dumped, lazy) = tokio::join!(call.into_future(), fetched);
-    let later = dumped.unwrap().stats.unwrap().lazy_pages;
-    assert!(later >= MIB << 8, "{later} pages went over the socket");
-    // The process that was dumped has ended.
-    contained.parent.wait().unwrap();
-    let restored = lazy.restored.pid.as_raw_pid().cast_unsigned();
-    assert_eq!(memory(restored, MIB), before);
-    victim::kill(restored);
-    reap(restored);
-    assert_eq!(victim::children(), [0; 0]);
-}
-
-#[tokio::test]
-#[ignore = "needs the lab"]
-async fn a_lazy_dump_that_nobody_fetches_is_given_up() {
-    let directories = Directories::new();
-    let mut subject = Subject::start().await;
-    let options = lazy_dump_of(subject.victim.pid(), &directories.images, free_port())
-        .tcp_established(subject.with_tcp);
-    let criu = victim::criu();
-    let (listens, listening) = tokio::sync::oneshot::channel();
-    let mut listens = Listens(Some(listens));
-    let call = criu
-        .dump(&options)
-        .notify(&mut listens)
-        .until(async { listening.await.unwrap() });
-    let dumped = call.await;
-    let Err(Error::Cancelled { left, .. }) = dumped else {
-        panic!("{dumped:?}");
-    };
-    assert!(left.is_empty(), "{left}");
-    assert_eq!(names(&directories.images), [""; 0]);
-    drop(listens);
-    subject.runs_as_before();
+fn lazy_dump_of(subject: &Subject, images: &Path) -> Options {
+    let options = subject.dump_to(images).lazy_pages(true);
+    options.page_server(PageServer::listening(27))
 }
 
 /// A network device besides the loopback, for as long as this lives.
@@ -385,7 +277,7 @@ impl Drop for Device {
 async fn a_lazy_dump_is_refused_where_a_stranger_could_come() {
     let directories = Directories::new();
     let mut subject = Subject::start().await;
-    let options = lazy_dump_of(subject.victim.pid(), &directories.images, free_port());
+    let options = lazy_dump_of(&subject, &directories.images);
     let device = Device::add();
     let error = victim::criu().dump(&options).await.unwrap_err();
     drop(device);
@@ -393,6 +285,30 @@ async fn a_lazy_dump_is_refused_where_a_stranger_could_come() {
         panic!("{error:?}");
     };
     assert!(matches!(source, PagesError::Exposed), "{source:?}");
+    assert_eq!(names(&directories.images), [""; 0]);
+    subject.runs_as_before();
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn a_lazy_dump_that_could_serve_nobody_is_refused() {
+    let directories = Directories::new();
+    let mut subject = Subject::start().await;
+    let options = lazy_dump_of(&subject, &directories.images);
+    // Of this thread, in which the call is made.
+    let all = rustix::thread::capabilities(None).unwrap();
+    let mut less = all;
+    less.effective.remove(CapabilitySet::SYS_RESOURCE);
+    rustix::thread::set_capabilities(None, less).unwrap();
+    let dumped = victim::criu().dump(&options).await;
+    rustix::thread::set_capabilities(None, all).unwrap();
+    let Err(Error::Pages { source, .. }) = &dumped else {
+        panic!("{dumped:?}");
+    };
+    assert!(
+        matches!(source, PagesError::SmallPipes { .. }),
+        "{source:?}"
+    );
     assert_eq!(names(&directories.images), [""; 0]);
     subject.runs_as_before();
 }

@@ -1,25 +1,43 @@
-//! Who could reach a lazy dump.
+//! What a lazy dump has to have: nobody who could come and should not, and large pipes.
 //!
 //! CRIU 4.2 passes over the address of a lazy dump and listens at all of them. It serves whoever
 //! is first, and takes a connection that is closed for a dump that was fetched: it then ends the
 //! processes. So there has to be TLS, with which a stranger gets no further than the handshake, or
 //! a network in which there is no stranger.
+//!
+//! It serves its pages through a pipe that it makes larger than a user's may be without
+//! `CAP_SYS_RESOURCE`. Where it cannot, it says nothing, listens, and fails at the first page that it
+//! is asked for (`pipe_read_dest_init` in `criu/page-pipe.c`).
 
-use std::fs;
+use std::{fs, io};
 
 use super::PagesError;
 use crate::options::Options;
 
-/// Refuses a lazy dump that anyone could reach. `elsewhere`: CRIU runs where this process cannot
-/// look, as a service does.
+/// The pipe that CRIU serves pages through, in bytes: `PIPE_MAX_SIZE` of
+/// `criu/include/page-pipe.h`, and pages of 4096.
+const PIPE: usize = 819 << 12;
+
+/// Refuses a lazy dump that anyone could reach, or that could serve nobody. `elsewhere`: CRIU runs
+/// where this process cannot look, as a service does.
 pub(crate) fn check_lazy_dump(options: &Options, elsewhere: bool) -> Result<(), PagesError> {
     if options.pages_port().is_none() && !options.has_config_file() {
         return Err(PagesError::NoPort);
     }
-    if options.has_tls() || (!elsewhere && (is_alone() || is_private())) {
+    if !options.has_tls() && (elsewhere || !(is_alone() || is_private())) {
+        return Err(PagesError::Exposed);
+    }
+    if elsewhere {
         return Ok(());
     }
-    Err(PagesError::Exposed)
+    large_pipe().map_err(|source| PagesError::SmallPipes { source })
+}
+
+/// Makes a pipe as CRIU, which has the rights of this process, will need one.
+fn large_pipe() -> io::Result<()> {
+    let (_reader, writer) = io::pipe()?;
+    rustix::pipe::fcntl_setpipe_size(&writer, PIPE)?;
+    Ok(())
 }
 
 /// Whether the network namespace of this thread, which CRIU inherits, is another than that of the
