@@ -138,7 +138,7 @@ pub struct Memory {
     #[arg(long, value_name = "DIR", visible_alias = "prev-images-dir")]
     pub parent: Option<PathBuf>,
 
-    /// Keep track of what changes from now on, for the next dump
+    /// Keep track of what changes from now on, for the next dump [default: with --parent]
     #[arg(long)]
     pub track_mem: bool,
 
@@ -165,9 +165,9 @@ pub struct Memory {
 
 impl Memory {
     fn apply(&self, options: Options) -> Options {
-        let mut options = options
-            .track_mem(self.track_mem)
-            .dedup_on_dump(self.auto_dedup);
+        // Without it CRIU takes a parent, and writes everything.
+        let track_mem = self.track_mem || self.parent.is_some();
+        let mut options = options.track_mem(track_mem).dedup_on_dump(self.auto_dedup);
         if let Some(parent) = &self.parent {
             options = options.parent_img(parent);
         }

@@ -17,9 +17,15 @@ const LAB: &str = "these tests need the lab: make test, or lab/lab run -- TEST -
 /// `stasis`, which the lab's CRIU serves.
 pub fn stasis<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     assert!(env::var_os("STASIS_LAB").is_some(), "{LAB}");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stasis"));
+    let mut command = Command::new(built("stasis"));
     command.args(arguments).stdin(Stdio::null());
     command
+}
+
+/// One of the programs that are built beside the tests, wherever they were copied to together.
+pub fn built(name: &str) -> PathBuf {
+    let tests = env::current_exe().unwrap();
+    tests.ancestors().nth(2).unwrap().join(name)
 }
 
 /// `stasis` with the words of `line`, when it has ended.

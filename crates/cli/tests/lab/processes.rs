@@ -15,7 +15,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
-use crate::command::{Scratch, done, stasis};
+use crate::command::{Scratch, built, done, stasis};
 
 /// For what takes an instant, on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -135,7 +135,7 @@ pub struct Victim {
 
 impl Victim {
     pub fn start(scratch: &Scratch, mib: u32) -> Self {
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_stasis")).with_file_name("examples/victim");
+        let program = built("examples/victim");
         assert!(
             program.exists(),
             "build it: cargo build -p stasis-criu --examples"
