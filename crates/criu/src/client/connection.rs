@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Error, NoHooks, Notify, Options, Request, Version,
-    diagnosis::{self, Evidence, Log},
+    diagnosis::{self, Evidence, KnownCause, Log},
     files::Directory,
     link::{CancelledBy, End, Farewell, Job, Link, Outcome, ProtocolError, Question},
     stats::{DumpStats, RestoreStats},
@@ -463,15 +463,30 @@ impl Judge<'_> {
                 left,
             }),
             (_, Some(_)) => Err(Error::Cancelled { request, left }),
-            (End::Reply(reply, _), None) => Err(Error::Failed {
-                request,
-                diagnosis: Box::new(diagnosis::diagnose(&Evidence {
+            (End::Reply(reply, _), None) => {
+                let diagnosis = diagnosis::diagnose(&Evidence {
                     cr_errno: reply.cr_errno,
                     cr_errmsg: reply.cr_errmsg.as_deref(),
                     ..self.evidence(&farewell)
-                })),
-                left,
-            }),
+                });
+                match ignored.into_iter().next_back() {
+                    // It did not pass over the hook after all, as over `orphan-pts-master` where
+                    // its own standard input is no terminal.
+                    Some((hook, source)) if diagnosis.known == Some(KnownCause::HookFailed) => {
+                        Err(Error::Hook {
+                            request,
+                            hook,
+                            source,
+                            left,
+                        })
+                    }
+                    _ => Err(Error::Failed {
+                        request,
+                        diagnosis: Box::new(diagnosis),
+                        left,
+                    }),
+                }
+            }
             (End::Silence | End::GivenUp, None) => Err(Error::NoReply {
                 request,
                 diagnosis: Box::new(diagnosis::diagnose(&Evidence {
