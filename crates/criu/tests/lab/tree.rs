@@ -7,26 +7,38 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use stasis_criu::{Criu, Error, Options, process::ProcessError};
+use stasis_criu::{
+    Criu, Error, Options,
+    process::{DumpPlan, ProcessError, ProcessState, RestorePlan, RestoreStdio},
+};
 
 use crate::{
     exerciser::{self, Exerciser},
     victim::{self, PATIENCE},
 };
 
-/// Dumps a tree and brings it back.
-async fn there_and_back(criu: &Criu, exerciser: &Exerciser, adjust: impl Fn(Options) -> Options) {
+/// Dumps a tree as its plan says, and brings it back.
+async fn there_and_back(
+    criu: &Criu,
+    exerciser: &Exerciser,
+    adjust: impl Fn(Options) -> Options,
+) -> ProcessState {
     let tree = exerciser.tree();
     let images = exerciser.path("images");
+    let _ = fs::remove_dir_all(&images);
     fs::create_dir(&images).unwrap();
-    let options = adjust(victim::options(images));
-    criu.dump(&options.clone().pid(exerciser.pid()))
-        .await
-        .unwrap();
+    let options = adjust(victim::options(&images));
+    let plan = DumpPlan::detect(exerciser.pid()).unwrap();
+    plan.state().save(&images).unwrap();
+    criu.dump(&plan.apply(options.clone())).await.unwrap();
     exerciser.has_ended(&tree);
-    let restored = criu.restore(&options).await.unwrap();
+    let state = ProcessState::reload(&images).unwrap();
+    let plan = RestorePlan::new(&state, RestoreStdio::Keep).unwrap();
+    assert_eq!(plan.missing().count(), 0);
+    let restored = criu.restore(&plan.apply(options)).await.unwrap();
     assert_eq!(restored.pid, exerciser.root());
     exerciser.goes_on(&tree);
+    state
 }
 
 /// Asks the exerciser for the next higher number.
@@ -68,7 +80,6 @@ async fn pipes_sockets_a_terminal_files_locks_and_memory_come_back() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     ask(stream, 41);
     // And what came back can be dumped again.
-    fs::remove_dir_all(exerciser.path("images")).unwrap();
     there_and_back(&victim::criu(), &exerciser, |o| o.file_locks(true)).await;
 }
 
@@ -88,7 +99,8 @@ async fn connections_within_a_tree_and_to_a_peer_outside_go_on() {
         ask(&outside, 2);
         return;
     }
-    there_and_back(&criu, &exerciser, |o| o.tcp_established(true)).await;
+    let state = there_and_back(&criu, &exerciser, |options| options).await;
+    assert!(state.choices.unwrap().tcp_established);
     ask(&outside, 2);
     // It listens as it did.
     ask(connect(port), 3);

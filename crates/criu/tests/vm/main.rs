@@ -6,6 +6,7 @@
 mod cancelled;
 mod cgroups;
 mod chain;
+mod lazy;
 mod memory;
 #[expect(dead_code, reason = "it is there for the lab's tests too")]
 #[path = "../lab/victim.rs"]
