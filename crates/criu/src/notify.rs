@@ -3,14 +3,15 @@
 //! Names and order are those of `criu/action-scripts.c`, CRIU 4.2:
 //!
 //! ```text
-//! dump     pre-dump · network-lock · query-ext-files · post-dump · [network-unlock]
+//! dump     pre-dump · network-lock · query-ext-files · post-dump · [status-ready]
+//!          · [network-unlock]
 //! restore  pre-restore · setup-namespaces · post-setup-namespaces · [orphan-pts-master]
 //!          · post-restore · network-unlock · pre-resume · post-resume
-//! pages    status-ready
 //! ```
 //!
 //! The hooks of the network come only where the network namespace is dumped too, those of
-//! namespaces only where there are namespaces.
+//! namespaces only where there are namespaces. `status-ready` comes of lazy dumps: that a page
+//! server listens its reply says.
 
 use std::{error, fmt, os::fd::OwnedFd};
 
@@ -50,7 +51,7 @@ pub enum Hook {
     PostResume,
     /// The master of a terminal whose master was not dumped.
     OrphanPtsMaster,
-    /// A page server listens.
+    /// The server of a lazy dump listens.
     StatusReady,
 }
 
@@ -216,7 +217,8 @@ pub trait Notify: Send {
         Err("nobody takes the master of an orphan terminal".into())
     }
 
-    /// The page server, or the server of a lazy dump, listens.
+    /// The server of a lazy dump listens: the pages can be fetched. What fails here lets the
+    /// processes run on.
     async fn status_ready(&mut self) -> HookResult {
         Ok(())
     }
