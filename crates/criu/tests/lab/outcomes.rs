@@ -4,7 +4,7 @@
 use std::{
     env, fs,
     io::{Read as _, Write as _, pipe},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -376,6 +376,41 @@ async fn a_file_of_a_mount_that_was_taken_away_comes_back_as_what_is_given() {
     await_content(&found, "into what was found\n");
     talk.says("exit");
     subject.has_returned().await;
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn datagrams_to_a_socket_outside_go_there_again() {
+    let criu = victim::criu();
+    let outside = tempfile::tempdir().unwrap();
+    let path = outside.path().join("socket");
+    let ours = UnixDatagram::bind(&path).unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hears = |line: &str| {
+        let mut bytes = [0; 64];
+        let length = ours.recv(&mut bytes).unwrap();
+        assert_eq!(
+            str::from_utf8(&bytes[..length]).unwrap(),
+            format!("{line}\n")
+        );
+    };
+    let theirs = UnixDatagram::unbound().unwrap();
+    theirs.connect(&path).unwrap();
+    let mut subject = Subject::of_others("setsid sh", &["requests"], || {
+        theirs.try_clone().unwrap().into()
+    });
+    drop(theirs);
+    let sockets = subject.plan.sockets();
+    assert!(sockets.ext_unix_sk && sockets.halves.is_empty());
+    subject.tell("before");
+    hears("before");
+    subject.dump(&criu).await;
+    let plan = subject.restore_plan(RestoreStdio::Keep).unwrap();
+    assert_eq!(plan.missing().count(), 0);
+    subject.restore(&criu, plan).await.unwrap();
+    subject.tell("after");
+    hears("after");
+    subject.ends_as_told().await;
 }
 
 /// A file system of its own.
