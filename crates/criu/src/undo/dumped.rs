@@ -152,7 +152,8 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
 /// Its network namespace, if it is not that of this process.
 fn foreign_network(pid: Pid) -> Option<Arc<OwnedFd>> {
     let its = fs::File::open(format!("/proc/{}/ns/net", pid.as_raw_pid())).ok()?;
-    let ours = fs::metadata("/proc/self/ns/net").ok()?;
+    // CRIU was started by a thread of this one's namespaces, whatever those of the others are.
+    let ours = fs::metadata("/proc/thread-self/ns/net").ok()?;
     let foreign = its.metadata().ok()?.ino() != ours.ino();
     foreign.then(|| Arc::new(its.into()))
 }
