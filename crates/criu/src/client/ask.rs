@@ -217,6 +217,7 @@ impl Prepared {
                 .as_ref()
                 .and_then(|directory| Freezer::of(directory.as_ref()));
             undo.dumped = opts.pid.and_then(pid).map(DumpedTree::of);
+            undo.lazy = opts.lazy_pages() && !opts.leave_running();
         }
         if let (Request::Restore, false, Some(images)) = (request, service, &rendered.images) {
             undo.restored = Some(RestoredTree::of(images, opts.rst_sibling()));

@@ -322,6 +322,9 @@ impl Call {
             self.job.undo.saw_root(root);
         }
         let hook = call.hook();
+        if hook == Some(Hook::StatusReady) {
+            self.job.undo.before_serving();
+        }
         let externals = self.ask(peer, call).await;
         self.answer(peer, hook, externals).await;
     }

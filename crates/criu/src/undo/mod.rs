@@ -104,6 +104,10 @@ pub(crate) struct Undo {
     pub freezer: Option<Freezer>,
     /// The processes that it dumps.
     pub dumped: Option<Dumped>,
+    /// Whether CRIU lets go of their connections only when a restore has fetched their memory.
+    pub lazy: bool,
+    /// Whether a restore may fetch it.
+    pub serving: bool,
     /// The processes that it may make.
     pub restored: Option<Restored>,
 }
@@ -130,6 +134,16 @@ impl Undo {
         }
     }
 
+    /// Stops the processes of a lazy dump that is about to serve their memory. Where nobody fetches
+    /// it CRIU lets the processes go, but not their connections (`cr_dump_finish` in
+    /// `criu/cr-dump.c`, 4.2).
+    pub fn before_serving(&mut self) {
+        self.serving = self.lazy;
+        if self.serving {
+            self.before_kill();
+        }
+    }
+
     /// Stops the processes that are dumped, since CRIU is about to be killed.
     pub fn before_kill(&self) {
         if let Some(dumped) = &self.dumped {
@@ -152,7 +166,8 @@ impl Undo {
         if let Some(restored) = &mut self.restored {
             left.extend(restored.reap());
         }
-        if let Some(dumped) = self.dumped.filter(|_| killed && swrk.is_some()) {
+        let undone_here = (killed || self.serving) && swrk.is_some();
+        if let Some(dumped) = self.dumped.filter(|_| undone_here) {
             if let Some(freezer) = &self.freezer {
                 freezer.thaw();
             }

@@ -1,11 +1,170 @@
-//! A dump that is to serve its memory, for which CRIU needs larger pipes than the lab has rights to.
+//! Lazy dumps, for which CRIU needs larger pipes than the lab has rights to.
 
-use std::fs;
+use std::{
+    fs,
+    os::fd::AsFd as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use async_trait::async_trait;
-use stasis_criu::{Error, Hook, HookResult, Notify, options::PageServer};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use stasis_criu::{
+    Error, Hook, HookResult, Notify, Options, options::PageServer, pages::LazyPages,
+};
+use tokio::{sync::oneshot, time::timeout};
 
-use crate::victim::{self, Victim};
+use crate::{
+    criu, directory, end,
+    memory::Memory,
+    victim::{self, PATIENCE, Victim},
+};
+
+/// Nobody else is there to have it.
+const PORT: u16 = 27;
+
+/// A network namespace of its own, in which this thread and what it starts are.
+struct Network;
+
+impl Network {
+    fn enter() -> Self {
+        run("ip", &["netns", "add", "lazy"]);
+        let network = fs::File::open("/run/netns/lazy").unwrap();
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        run("ip", &["link", "set", "lo", "up"]);
+        Self
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let network = fs::File::open("/proc/1/ns/net").unwrap();
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        run("ip", &["netns", "delete", "lazy"]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+}
+
+/// A process in a PID namespace of its own, where its id is free for a restore while it is there.
+struct Contained {
+    parent: Child,
+    pid: u32,
+}
+
+impl Contained {
+    fn start() -> Self {
+        // The shell's first child is in the new namespace. It alone has the pipe.
+        let mut parent = Command::new("unshare")
+            .args(["--pid", "sh", "-c", "\"$@\" & exec >/dev/null; wait", "sh"])
+            .arg(victim::program("victim"))
+            .args(["--memory", "64", "--threads", "2"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Closed when the process is ready.
+        let said = std::io::read_to_string(parent.stdout.take().unwrap()).unwrap();
+        assert_eq!(said, "ready\n");
+        let pid = victim::tree(parent.id())[1];
+        Self { parent, pid }
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        let tree = victim::tree(self.parent.id());
+        tree.into_iter().for_each(victim::kill);
+        let _ = self.parent.wait();
+    }
+}
+
+/// Tells when a dump listens.
+struct Listens(Option<oneshot::Sender<()>>);
+
+#[async_trait]
+impl Notify for Listens {
+    async fn status_ready(&mut self) -> HookResult {
+        let first = self.0.take().ok_or("it listens twice")?;
+        first.send(()).map_err(|()| "nobody waits".into())
+    }
+}
+
+fn listens() -> (Listens, oneshot::Receiver<()>) {
+    let (listens, listening) = oneshot::channel();
+    (Listens(Some(listens)), listening)
+}
+
+fn lazy_dump_of(pid: u32, images: &Path) -> Options {
+    victim::options(images)
+        .pid(pid)
+        .lazy_pages(true)
+        .page_server(PageServer::listening(PORT))
+}
+
+#[tokio::test]
+#[ignore = "needs the lab's virtual machine"]
+async fn a_lazy_dump_is_fetched_by_a_lazy_restore() {
+    let _network = Network::enter();
+    let (directory, work) = (directory(), directory());
+    let mut contained = Contained::start();
+    let memory = Memory::of(contained.pid);
+    let before = memory.read();
+    let criu = criu();
+    let dump = lazy_dump_of(contained.pid, directory.path());
+    let (mut listens, listening) = listens();
+    let fetched = async {
+        listening.await.unwrap();
+        let options = victim::options(directory.path())
+            .work_dir(work.path().to_owned())
+            .lazy_pages(true);
+        let daemon = LazyPages::of(&options).from([127, 0, 0, 1].into(), PORT);
+        let daemon = daemon.start(&criu).await.unwrap();
+        let call = criu.restore(&options).within(PATIENCE);
+        let lazy = daemon.restore(call).await.unwrap();
+        let filled = timeout(PATIENCE, lazy.filled()).await;
+        filled.expect("it is waited for").unwrap();
+        lazy
+    };
+    let call = criu.dump(&dump).notify(&mut listens).within(PATIENCE);
+    let (dumped, lazy) = tokio::join!(call.into_future(), fetched);
+    dumped.unwrap();
+    let images = fs::read_dir(directory.path()).unwrap();
+    let here: u64 = images
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(here < before.len() as u64, "the memory is in the images");
+    // The process that was dumped has ended.
+    contained.parent.wait().unwrap();
+    let restored = lazy.restored.pid;
+    let memory = Memory::of(restored.as_raw_pid().cast_unsigned());
+    assert!(memory.read() == before, "memory is not what it was");
+    end(restored);
+}
+
+#[tokio::test]
+#[ignore = "needs the lab's virtual machine"]
+async fn a_lazy_dump_that_nobody_fetches_is_given_up() {
+    let _network = Network::enter();
+    let directory = directory();
+    let mut victim = Victim::connected(&["--memory", "64", "--threads", "2"]);
+    let (tree, rules) = (victim.tree(), victim::rules());
+    let criu = criu();
+    let options = lazy_dump_of(victim.pid(), directory.path()).tcp_established(true);
+    let (mut listens, listening) = listens();
+    let call = criu.dump(&options).notify(&mut listens);
+    let dumped = call.until(async { listening.await.unwrap() }).await;
+    let Err(Error::Cancelled { left, .. }) = dumped else {
+        panic!("{dumped:?}");
+    };
+    assert!(left.is_empty(), "{left}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    assert_eq!(victim::rules(), rules);
+    victim.is_well(&tree);
+}
 
 /// Refuses a dump when its pages can be fetched, and says at which hooks it was.
 #[derive(Default)]
@@ -27,10 +186,10 @@ impl Notify for Refusal {
 #[tokio::test]
 #[ignore = "needs the lab's virtual machine"]
 async fn a_lazy_dump_is_given_up_when_its_pages_could_be_fetched() {
-    let criu = crate::criu();
+    let criu = criu();
     let mut victim = Victim::start(&["--memory", "8", "--children", "1"]);
     let tree = victim.tree();
-    let images = crate::directory();
+    let images = directory();
     let options = victim::options(images.path())
         .pid(victim.pid())
         .lazy_pages(true)
