@@ -4,7 +4,8 @@
 //! directory, writes one byte to `--status-fd` then, and ends with 0 once all memory is where it
 //! belongs. Where it ends before, the kernel gives the restored processes zeros for what has not
 //! come: the sooner they are ended the fewer they read. So the thread stays until the daemon has
-//! ended, whoever waits for it or does not any more.
+//! ended, whoever waits for it or does not any more. Where this process ends first the daemon goes
+//! on, and nobody ends the processes for it.
 
 use std::{
     ffi::OsString,
@@ -201,11 +202,15 @@ fn run(
         .build()
         .map_err(cannot("start a runtime"))
         .map_err(start);
-    // Nobody may be waiting any more.
-    let _ = match runtime {
+    match runtime {
         Ok(runtime) => runtime.block_on(serve(program, opened, todo, publish)),
-        Err(error) => opened.send(Err(error)).map_err(drop),
-    };
+        Err(error) => refuse(opened, error),
+    }
+}
+
+fn refuse(opened: oneshot::Sender<Result<Pid, Error>>, error: Error) {
+    // Nobody may be waiting any more.
+    let _ = opened.send(Err(error));
 }
 
 async fn serve(
@@ -213,32 +218,30 @@ async fn serve(
     opened: oneshot::Sender<Result<Pid, Error>>,
     mut todo: mpsc::UnboundedReceiver<Order>,
     publish: &watch::Sender<Option<End>>,
-) -> Result<(), ()> {
+) {
+    let request = Request::Restore;
     let (child, status) = match program.spawn() {
         Ok(spawned) => spawned,
-        Err(source) => {
-            let request = Request::Restore;
-            return opened
-                .send(Err(Error::Start { request, source }))
-                .map_err(drop);
-        }
+        Err(source) => return refuse(opened, Error::Start { request, source }),
     };
     let mut guard = Guard {
-        program,
         child,
+        socket: Socket(&program.work),
         tree: None,
     };
-    match guard.ready(status, &mut todo).await {
-        Ok(()) => opened.send(Ok(guard.child.pid())).map_err(drop)?,
-        Err(source) => {
-            let request = Request::Restore;
-            return opened
-                .send(Err(Error::Pages { request, source }))
-                .map_err(drop);
-        }
+    if let Err(source) = guard.ready(status, &mut todo).await {
+        return refuse(opened, Error::Pages { request, source });
+    }
+    if opened.send(Ok(guard.child.pid())).is_err() {
+        return;
     }
     let exit = guard.until_its_end(&mut todo).await;
-    publish.send_replace(Some(guard.end(exit)));
+    let end = guard.end(exit);
+    let filled = matches!(end, End::Filled);
+    publish.send_replace(Some(end));
+    if filled {
+        return;
+    }
     // A restore that is just succeeding gives word of its processes yet.
     while let Some(order) = todo.recv().await {
         if let Order::Guard(tree, answer) = order {
@@ -246,7 +249,6 @@ async fn serve(
             let _ = answer.send(tree.end());
         }
     }
-    Ok(())
 }
 
 impl Program {
@@ -276,8 +278,9 @@ impl Program {
 
 /// The daemon, and those that need it.
 struct Guard<'a> {
-    program: &'a Program,
     child: Child,
+    // After the daemon, which makes it.
+    socket: Socket<'a>,
     tree: Option<Tree>,
 }
 
@@ -352,16 +355,18 @@ impl Guard<'_> {
             cr_errno: None,
             cr_errmsg: None,
             stderr: &self.child.said(),
-            log: Some(Log::In(self.program.work.as_fd(), LOG)),
-            disk_full: files::is_full(&self.program.work),
+            log: Some(Log::In(self.socket.0.as_fd(), LOG)),
+            disk_full: files::is_full(self.socket.0),
             exit,
         }))
     }
 }
 
-impl Drop for Guard<'_> {
+/// Its socket, which it leaves in its work directory in any case.
+struct Socket<'a>(&'a Arc<OwnedFd>);
+
+impl Drop for Socket<'_> {
     fn drop(&mut self) {
-        // It leaves its socket in any case.
-        let _ = rustix::fs::unlinkat(&self.program.work, SOCKET, AtFlags::empty());
+        let _ = rustix::fs::unlinkat(self.0, SOCKET, AtFlags::empty());
     }
 }

@@ -175,7 +175,9 @@ impl LazyDaemon {
         };
         let lost = told.await.is_ok();
         match daemon.end().await {
-            Some(end @ End::Early { .. }) if lost || is_for_want_of_daemon(&error) => {
+            Some(end @ End::Early { killed, .. })
+                if killed || lost || is_for_want_of_daemon(&error) =>
+            {
                 let ended: Result<(), PagesError> = end.into();
                 Err(ended.map_or_else(in_vain, |()| error))
             }

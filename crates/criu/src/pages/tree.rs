@@ -39,24 +39,30 @@ impl Tree {
     /// Ends all of it, and waits until all of it is reaped, what is this process's by this process.
     /// Returns what is left.
     pub fn end(mut self) -> Vec<Leftover> {
-        // Whoever forks meanwhile is found the next time round: killed parents fork no more.
+        // Whoever forks meanwhile is found the next time round: who is stopped forks no more, and
+        // is still the parent of those whom it has made.
         loop {
-            for (_, pidfd) in &self.processes {
-                // It may have ended.
-                let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
-            }
+            self.send(Signal::STOP);
             let found = self.processes.iter().flat_map(|(pid, _)| children(*pid));
             let found = found.collect();
             if !self.add(found) {
                 break;
             }
         }
+        self.send(Signal::KILL);
         let deadline = Instant::now() + DEATH;
         self.processes
             .into_iter()
             .filter(|(_, pidfd)| !is_gone(pidfd, deadline))
             .map(|(pid, _)| Leftover::Process { pid })
             .collect()
+    }
+
+    fn send(&self, signal: Signal) {
+        for (_, pidfd) in &self.processes {
+            // It may have ended.
+            let _ = rustix::process::pidfd_send_signal(pidfd, signal);
+        }
     }
 
     /// Adds these and their descendants. Whether any of them is new.

@@ -129,6 +129,17 @@ impl Notify for Signals {
     }
 }
 
+/// Waits for a daemon's end before the restore can reply.
+struct Filled(Option<Ending>);
+
+#[async_trait]
+impl Notify for Filled {
+    async fn post_resume(&mut self) -> HookResult {
+        self.0.take().ok_or("it is resumed twice")?.wait();
+        Ok(())
+    }
+}
+
 /// Restores lazily, with a daemon that gets a signal at a hook.
 async fn restore_with(
     dumped: &Dumped,
@@ -165,6 +176,22 @@ fn is_of_the_daemon(error: &Error) {
 #[ignore = "needs the lab"]
 async fn memory_that_comes_later_is_what_it_was() {
     Dumped::new().await.comes_back().await;
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn memory_that_is_there_before_the_restore_has_replied_is_enough() {
+    let mut dumped = Dumped::new().await;
+    let (criu, options) = (victim::criu(), dumped.options());
+    let daemon = LazyPages::of(&options).start(&criu).await.unwrap();
+    let mut hooks = Filled(Some(Ending::of(daemon.pid())));
+    let call = criu.restore(&options).notify(&mut hooks);
+    let lazy = daemon.restore(call).await.unwrap();
+    assert!(hooks.0.is_none());
+    filled(&lazy).await.unwrap();
+    drop(lazy);
+    dumped.victim.is_well(&dumped.tree);
+    assert_eq!(memory(dumped.victim.pid(), MIB), dumped.memory);
 }
 
 #[tokio::test]
