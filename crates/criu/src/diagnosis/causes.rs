@@ -126,7 +126,10 @@ known_causes! {
     FreezerMissing(Dump) ["Neither a cgroupv1 (freezer.state) or cgroupv2 (cgroup.freeze)"],
         "`freeze_cgroup` is no cgroup that can be frozen",
         "give one of a version 1 freezer hierarchy, or of version 2";
-    SessionLeaderOutside(Dump) ["A session leader of * is outside of its pid namespace"],
+    SessionLeaderOutside(Dump) [
+            "A session leader of * is outside of its pid namespace",
+            "The root process * is not a session leader",
+        ],
         "a process belongs to a session whose leader is not dumped with it",
         "dump the leader, start the process with setsid, or set `shell_job`";
     NestedPidNamespace(Dump) ["Can't dump nested pid namespace"],

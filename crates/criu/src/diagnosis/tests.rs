@@ -26,6 +26,11 @@ const RECORDED: &[(&str, Request, Option<KnownCause>)] = &[
         Some(SessionLeaderOutside),
     ),
     (
+        "dump-not-session-leader-4.2.1.log",
+        Dump,
+        Some(SessionLeaderOutside),
+    ),
+    (
         "dump-nested-pid-namespace-4.2.1.log",
         Dump,
         Some(NestedPidNamespace),

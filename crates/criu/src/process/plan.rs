@@ -183,6 +183,7 @@ impl DumpPlan {
             .chain(&halves);
         Choices {
             shell_job: self.terminals.shell_job,
+            job_terminal: self.terminals.job_terminal,
             orphan_pts_master: self.terminals.orphan_pts_master,
             tcp_established: self.sockets.tcp_established,
             ext_unix_sk: self.sockets.ext_unix_sk,
@@ -264,7 +265,7 @@ impl RestorePlan {
     /// Must CRIU's standard input be a terminal, to which the tree comes back?
     #[must_use]
     pub fn needs_terminal(&self) -> bool {
-        self.terminals.shell_job
+        self.terminals.job_terminal
     }
 
     /// Will the hook `orphan-pts-master` bring the master of a terminal? It is

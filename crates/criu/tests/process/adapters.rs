@@ -198,7 +198,7 @@ async fn a_tree_without_its_session_leader_is_a_shell_job() {
 }
 
 #[tokio::test]
-async fn a_tree_in_another_session_without_its_terminal_is_no_shell_job() {
+async fn a_tree_in_another_session_is_a_shell_job_without_its_terminal_too() {
     let child = ready("", &[]);
     let tree = Tree::read(child.id()).unwrap();
     assert_ne!(tree.root().session, tree.root().pid);
@@ -207,7 +207,15 @@ async fn a_tree_in_another_session_without_its_terminal_is_no_shell_job() {
         .all(|(_, file)| file.kind != FileKind::Terminal);
     // Where the tests themselves run in a terminal, the shell has its errors go there.
     if only_pipes {
-        assert_eq!(Terminals::detect(&tree).unwrap(), Terminals::default());
+        let found = Terminals::detect(&tree).unwrap();
+        let expected = Terminals {
+            shell_job: true,
+            ..Terminals::default()
+        };
+        assert_eq!(found, expected);
+        let plan = DumpPlan::detect(child.id()).unwrap();
+        let plan = RestorePlan::new(plan.state(), RestoreStdio::Keep).unwrap();
+        assert!(!plan.needs_terminal());
     }
     finish(child);
 }

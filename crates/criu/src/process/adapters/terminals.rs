@@ -23,8 +23,8 @@ use crate::{Options, options::External};
 /// How the terminals of a tree are taken along and brought back.
 ///
 /// Cedana sets `shell_job` wherever the session of the root is not its own number. That is
-/// necessary and not enough: a tree in another session that holds no terminal needs nothing, and
-/// one whose leader is inside but whose master is outside fails without one of the other ways.
+/// necessary and not enough: a tree whose leader is inside but whose master is outside fails
+/// without one of the other ways.
 ///
 /// ```
 /// use stasis_criu::process::{Run, Size, Stdio, adapters::Terminals};
@@ -41,9 +41,12 @@ use crate::{Options, options::External};
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Terminals {
-    /// `shell_job`: a terminal is that of a session whose leader is outside. On restore CRIU's
-    /// standard input has to be a terminal.
+    /// `shell_job`: the leader of the root's session is outside. It comes back into the session of
+    /// whoever restores it.
     pub shell_job: bool,
+    /// A terminal is that of a session whose leader is outside. On restore CRIU's standard input
+    /// has to be a terminal.
+    pub job_terminal: bool,
     /// `orphan_pts_master`: we hold the master, and take the new one on restore.
     pub orphan_pts_master: bool,
     /// `external tty[..]`: all others.
@@ -61,11 +64,15 @@ impl Terminals {
     /// terminals: two of them belong to sessions whose leaders are outside.
     pub fn detect(tree: &Tree) -> Result<Self, ProcessError> {
         let unpaired = unpaired(tree);
-        if unpaired.is_empty() {
-            return Ok(Self::default());
+        let mut chosen = Self::default();
+        if !unpaired.is_empty() {
+            let ours = Entry::open(std::process::id())?.open_files()?;
+            chosen = choose(tree, &unpaired, &ours)?;
         }
-        let ours = Entry::open(std::process::id())?.open_files()?;
-        choose(tree, &unpaired, &ours)
+        // CRIU refuses it without, though it has no terminal.
+        let root = tree.root();
+        chosen.shell_job = chosen.job_terminal || root.session != root.pid;
+        Ok(chosen)
     }
 
     /// What was chosen when the tree was dumped.
@@ -73,6 +80,7 @@ impl Terminals {
     pub fn from_choices(choices: &Choices) -> Self {
         Self {
             shell_job: choices.shell_job,
+            job_terminal: choices.job_terminal,
             orphan_pts_master: choices.orphan_pts_master,
             external: Vec::new(),
         }
@@ -118,18 +126,18 @@ fn choose(
     let mut chosen = Terminals::default();
     for (&(rdev, dev), file) in unpaired {
         match leader(tree, rdev) {
-            Leader::Outside if chosen.shell_job => {
+            Leader::Outside if chosen.job_terminal => {
                 return Err(ProcessError::Terminal {
                     path: file.path.clone(),
                     why: "it is the second of a session whose leader is outside the tree, and \
                           CRIU takes one; dump from the leader of the session on",
                 });
             }
-            Leader::Outside => chosen.shell_job = true,
+            Leader::Outside => chosen.job_terminal = true,
             Leader::Inside | Leader::None => chosen.external.push(External::Terminal { rdev, dev }),
         }
     }
-    if chosen.shell_job {
+    if chosen.job_terminal {
         return Ok(chosen);
     }
     // Only a terminal that is somebody's controlling one comes back so, and only one of them.

@@ -289,6 +289,9 @@ pub struct Choices {
     /// `shell_job`.
     #[serde(skip_serializing_if = "is_empty")]
     pub shell_job: bool,
+    /// A terminal comes back as CRIU's standard input, with `shell_job`.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub job_terminal: bool,
     /// `orphan_pts_master`.
     #[serde(skip_serializing_if = "is_empty")]
     pub orphan_pts_master: bool,

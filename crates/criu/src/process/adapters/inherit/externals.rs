@@ -91,6 +91,8 @@ impl Choices {
         };
         Self {
             shell_job: state.sid != state.pid,
+            // All terminals are external.
+            job_terminal: false,
             orphan_pts_master: false,
             tcp_established: streams().any(|connection| connection.family != 1),
             ext_unix_sk: streams().next().is_some(),
