@@ -66,11 +66,12 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
         }
     };
     let pid = target.process().pid();
-    let after = match (arguments.leave_running, arguments.leave_stopped) {
-        (true, _) => "running",
-        (_, true) => "stopped",
-        (false, false) if gone(target.process(), &hooks.plan).await => "ended",
-        (false, false) => {
+    let after = match target.process().state() {
+        // One that was stopped before is left so.
+        Ok(State::Stopped) if arguments.leave_running || arguments.leave_stopped => "stopped",
+        _ if arguments.leave_running => "running",
+        _ if gone(target.process(), &hooks.plan).await => "ended",
+        _ => {
             context.output.remark(
                 "what was dumped is a zombie still, since its parent does not take its status; it \
                  can be restored when it is gone",
@@ -106,10 +107,14 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
 async fn gone(root: &Managed, plan: &DumpPlan) -> bool {
     let gone = async {
         root.exited().await?;
-        plan.gone().await?;
-        Ok::<_, ProcessError>(root.state()? != State::Zombie)
+        plan.gone().await
     };
-    matches!(timeout(DEATH, gone).await, Ok(Ok(true)))
+    let gone = matches!(timeout(DEATH, gone).await, Ok(Ok(())));
+    // An end whose status nobody has taken is an end to `root`.
+    gone && match Managed::take_over(root.pid()) {
+        Ok(there) => there.started() != root.started(),
+        Err(error) => matches!(error, ProcessError::Gone { .. }),
+    }
 }
 
 /// Looks at the tree again when it is frozen.

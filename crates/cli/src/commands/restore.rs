@@ -37,7 +37,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &Restore) -> anyhow::Resu
     }
     let needs_terminal = plan.as_ref().is_some_and(RestorePlan::needs_terminal);
     let mut criu = context.criu.clone();
-    if needs_terminal || arguments.both.shell_job {
+    if needs_terminal || (arguments.both.shell_job && io::stdin().is_terminal()) {
         criu = criu.stdin(terminal()?);
     }
     let mut hooks = Hooks::default();

@@ -108,8 +108,23 @@ impl Counter {
 
     /// Starts it by `stasis run` with the words of `line`, which tells its number.
     pub fn run(&self, line: &str) -> Held {
-        let words = ["run", "-d"].into_iter().chain(line.split_whitespace());
         let command = self.command.iter().map(String::as_str);
+        Self::start(line, command)
+    }
+
+    /// Starts it by a shell, which is what is returned. The number of the counter is in the file
+    /// `job` when it answers.
+    pub fn run_as_job(&self, scratch: &Scratch) -> Held {
+        let job = "echo -n $$ > \"$0\"; exec \"$@\"";
+        let script = format!("sh -c '{job}' \"$@\" & wait");
+        let file = scratch.word("job");
+        let shell = ["sh", "-c", &script, "shell", &file];
+        let command = self.command.iter().map(String::as_str);
+        Self::start("", shell.into_iter().chain(command))
+    }
+
+    fn start<'a>(line: &'a str, command: impl Iterator<Item = &'a str>) -> Held {
+        let words = ["run", "-d"].into_iter().chain(line.split_whitespace());
         let run = stasis(words.chain(["--"]).chain(command)).output().unwrap();
         assert!(run.status.success(), "{run:?}");
         let pid = String::from_utf8(run.stdout).unwrap();

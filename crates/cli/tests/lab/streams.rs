@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write as _,
     os::fd::OwnedFd,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use rustix::{
@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use crate::{
-    command::{Scratch, done, stasis},
+    command::{Done, Scratch, done, stasis},
     processes::{Counter, Held, Lines, PATIENCE, Victim, dump, readable},
 };
 
@@ -61,6 +61,38 @@ fn a_log_goes_on_or_becomes_another() {
     assert_eq!(counter.ask(), 3);
     assert_eq!(fs::read_to_string(&first).unwrap(), "1\n2\n");
     assert_eq!(fs::read_to_string(&second).unwrap(), "3\n");
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_job_in_the_session_of_another_comes_back_into_that_of_whoever_restores() {
+    let scratch = Scratch::new();
+    let mut counter = Counter::new(&scratch);
+    let leader = counter.run_as_job(&scratch);
+    assert_eq!(counter.ask(), 1);
+    let job = Held::of_file(scratch.path("job"));
+    assert_eq!(session(job.pid), leader.pid);
+    let images = scratch.word("images");
+    dump(&job, &images);
+
+    let restore = stasis(["restore", "-D", &images, "-d"]);
+    let mut session_of_its_own = Command::new("setsid");
+    session_of_its_own.arg("--wait").arg(restore.get_program());
+    let restored = session_of_its_own.args(restore.get_args()).output();
+    assert_eq!(
+        Done::from(restored.unwrap()).success(),
+        format!("{}\n", job.pid)
+    );
+    let job = Held::new(job.pid);
+    assert_ne!(session(job.pid), leader.pid);
+    assert_eq!(counter.ask(), 2);
+}
+
+/// The session of a process (proc_pid_stat(5)).
+fn session(pid: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(3).unwrap().parse().unwrap()
 }
 
 /// Starts `stasis` with pipes.
