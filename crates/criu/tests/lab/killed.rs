@@ -9,7 +9,10 @@ use std::{
 use rustix::process::{Pid, Signal};
 use stasis_criu::{Error, Leftover};
 
-use crate::victim::{self, Victim};
+use crate::{
+    exerciser,
+    victim::{self, Victim},
+};
 
 const ROUNDS: u64 = 10;
 
@@ -59,7 +62,7 @@ fn names(directory: &tempfile::TempDir) -> Vec<std::ffi::OsString> {
 #[tokio::test]
 #[ignore = "needs the lab"]
 async fn a_criu_that_has_to_be_killed_leaves_what_the_error_says_and_connections_go_on() {
-    let with_tcp = victim::criu().is_at_least(4, 2).await.unwrap();
+    let with_tcp = exerciser::dumps_inet(&victim::criu()).await;
     victim::forget_rules();
     let rules = victim::rules();
     let criu = victim::criu().grace(Duration::from_millis(200));
