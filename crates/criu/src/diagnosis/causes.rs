@@ -291,9 +291,12 @@ known_causes! {
     TerminalNotHandedOver(Restore) ["Deprecated functionality (TTY w/o regfile) rejected"],
         "a terminal that was `external` at the dump was not handed over at the restore",
         "hand one over with `inherit_fd`, under the same name";
-    LazyDaemonMissing(Restore) ["connect to lazy-pages.socket failed"],
-        "no `criu lazy-pages` listens in the work directory",
-        "start it there before the restore";
+    LazyDaemonMissing(Restore) [
+            "connect to lazy-pages.socket failed", "uffd: PID sending error",
+            "uffd: Failed sending restore finished indication",
+        ],
+        "no `criu lazy-pages` listens in the work directory, or it has ended too early",
+        "start it there before the restore, and look into its log";
 }
 
 impl KnownCause {

@@ -157,13 +157,12 @@ impl Daemon {
         }
     }
 
-    /// Ends it, if it has not ended, and waits for that. Returns how it ended if it was before.
-    pub async fn end(self) -> Option<End> {
+    /// Ends it, and waits for that. Returns how it ended, and whether it had ended before.
+    pub async fn end(self) -> (End, bool) {
         let Self { orders, ended, .. } = self;
-        let before = ended.borrow().clone();
+        let before = ended.borrow().is_some();
         drop(orders);
-        last(ended).await;
-        before
+        (last(ended).await, before)
     }
 }
 

@@ -39,6 +39,13 @@ pub struct LazyPages<'a> {
 
 impl<'a> LazyPages<'a> {
     /// For a restore with these options: images and work directory are theirs.
+    ///
+    /// ```
+    /// use stasis_criu::{Options, pages::LazyPages};
+    ///
+    /// let options = Options::new("/var/lib/images").lazy_pages(true);
+    /// let daemon = LazyPages::of(&options);
+    /// ```
     #[must_use]
     pub fn of(options: &'a Options) -> Self {
         Self {
@@ -72,7 +79,16 @@ impl<'a> LazyPages<'a> {
         self
     }
 
-    /// Takes them over TLS.
+    /// Takes them over TLS, as the lazy dump has to send them then.
+    ///
+    /// ```
+    /// use stasis_criu::{Options, options::Tls, pages::LazyPages};
+    ///
+    /// let options = Options::new("/var/lib/images").lazy_pages(true);
+    /// let daemon = LazyPages::of(&options)
+    ///     .from([192, 0, 2, 7].into(), 27)
+    ///     .tls(Tls::default().cacert("/etc/criu/ca.pem"));
+    /// ```
     #[must_use]
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
@@ -80,6 +96,17 @@ impl<'a> LazyPages<'a> {
     }
 
     /// Starts it, and waits until it listens.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options, pages::LazyPages};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let options = Options::new("/var/lib/images").lazy_pages(true);
+    /// let daemon = LazyPages::of(&options).start(&Criu::new()).await?;
+    /// # drop(daemon);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If there is no CRIU of ours, the options are not for a lazy restore, or it does not come
@@ -135,19 +162,35 @@ impl<'a> LazyPages<'a> {
     }
 }
 
-/// A daemon of lazy pages that listens. Dropping it ends it.
+/// A daemon of lazy pages that listens, from [`LazyPages::start`]. Dropping it ends it.
 #[derive(Debug)]
 pub struct LazyDaemon(Daemon);
 
 impl LazyDaemon {
     /// Its process.
+    ///
+    /// ```no_run
+    /// # fn example(daemon: stasis_criu::pages::LazyDaemon) {
+    /// println!("process {} listens", daemon.pid().as_raw_pid());
+    /// # }
+    /// ```
     #[must_use]
     pub fn pid(&self) -> rustix::process::Pid {
         self.0.pid
     }
 
     /// Makes the restore, which ends with the daemon if that dies. The restore's options are those
-    /// that the daemon was made of.
+    /// that the daemon was made of. A daemon that hangs is waited for: give the call a deadline.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use stasis_criu::{Criu, Error, Options, pages::{LazyDaemon, LazyRestored}};
+    ///
+    /// # async fn example(daemon: LazyDaemon, options: &Options) -> Result<LazyRestored, Error> {
+    /// let criu = Criu::new();
+    /// daemon.restore(criu.restore(options).within(Duration::from_secs(30))).await
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If the restore fails; then the daemon has ended too. If the daemon dies, whatever was
@@ -173,11 +216,10 @@ impl LazyDaemon {
             }
             Err(error) => error,
         };
-        let lost = told.await.is_ok();
+        let lost = told.await.is_ok() || is_for_want_of_daemon(&error);
         match daemon.end().await {
-            Some(end @ End::Early { killed, .. })
-                if killed || lost || is_for_want_of_daemon(&error) =>
-            {
+            // One that was killed may take a while to be dead, and its restore fails first.
+            (end @ End::Early { killed, .. }, before) if lost || (killed && before) => {
                 let ended: Result<(), PagesError> = end.into();
                 Err(ended.map_or_else(in_vain, |()| error))
             }
@@ -194,7 +236,8 @@ fn is_for_want_of_daemon(error: &Error) -> bool {
 /// Processes that run, and whose memory is still coming.
 ///
 /// Dropping it lets it come: the daemon is looked after by a thread of its own, which ends the
-/// processes if the daemon dies, since the kernel would give them zeros for what has not come.
+/// processes if the daemon dies, since the kernel would give them zeros for what has not come. A
+/// daemon that hangs holds up whoever needs a page: see [`give_up`](Self::give_up).
 #[derive(Debug)]
 pub struct LazyRestored {
     /// What the restore said.
@@ -204,6 +247,15 @@ pub struct LazyRestored {
 
 impl LazyRestored {
     /// Waits until all memory is where it belongs.
+    ///
+    /// ```no_run
+    /// # async fn example(restored: &stasis_criu::pages::LazyRestored) {
+    /// match restored.filled().await {
+    ///     Ok(()) => println!("all is here"),
+    ///     Err(error) => println!("it has ended: {error}"),
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If the daemon dies before. The processes have been ended then.
