@@ -8,7 +8,8 @@ use tokio::{net::TcpStream, time};
 use super::PagesError;
 use crate::options::PageServer;
 
-/// How long a page server may take to accept a connection.
+/// How long a page server may take to accept a connection, unless
+/// [`PageServerClient::within`] says otherwise.
 pub const CONNECT: Duration = Duration::from_secs(10);
 /// How long a page server may neither take nor send anything in the course of a dump. Then the
 /// dump fails in order, whether it has a deadline or not.
@@ -55,6 +56,12 @@ impl PageServerClient {
     }
 
     /// Sets how long it may take to accept: [`CONNECT`] otherwise.
+    ///
+    /// ```
+    /// use stasis_criu::pages::{CONNECT, PageServerClient};
+    ///
+    /// let far_away = PageServerClient::new("pages.example.net", 27).within(2 * CONNECT);
+    /// ```
     #[must_use]
     pub fn within(mut self, within: Duration) -> Self {
         self.within = within;
@@ -63,6 +70,12 @@ impl PageServerClient {
 
     /// Sets how long it may be silent: [`SILENCE`] otherwise. Nothing is too short for a page
     /// server that works; it is silent only while it writes to its disk.
+    ///
+    /// ```
+    /// use stasis_criu::pages::{PageServerClient, SILENCE};
+    ///
+    /// let with_a_slow_disk = PageServerClient::new("pages.example.net", 27).silence(2 * SILENCE);
+    /// ```
     #[must_use]
     pub fn silence(mut self, silence: Duration) -> Self {
         self.silence = silence;
@@ -70,6 +83,18 @@ impl PageServerClient {
     }
 
     /// Connects. The connection is good for one dump.
+    ///
+    /// ```no_run
+    /// use stasis_criu::pages::{PageServerClient, PagesError};
+    ///
+    /// # async fn example() {
+    /// match PageServerClient::new("pages.example.net", 27).connect().await {
+    ///     Ok(server) => println!("{server:?} is there"),
+    ///     Err(PagesError::NoAnswer { within, .. }) => println!("not even a no in {within:?}"),
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If there is no page server, or it does not answer.

@@ -7,6 +7,17 @@ use thiserror::Error;
 use crate::{Left, diagnosis::Diagnosis};
 
 /// Why pages cannot go where they are to go.
+///
+/// ```no_run
+/// use stasis_criu::{Criu, Error, Options, PagesError};
+///
+/// # async fn example(lazy_dump: &Options) {
+/// match Criu::new().dump(lazy_dump).await {
+///     Err(Error::Pages { source: PagesError::Exposed, .. }) => println!("not without TLS"),
+///     other => drop(other),
+/// }
+/// # }
+/// ```
 #[derive(Debug, Error)]
 pub enum PagesError {
     /// There is no page server, or it cannot be reached.

@@ -50,7 +50,7 @@ fn is_private() -> bool {
     matches!((ours, first), (Ok(ours), Ok(first)) if ours != first)
 }
 
-/// Whether it has no network device but the loopback.
+/// Whether it has no network device but the loopback, so that nobody comes but who is here too.
 fn is_alone() -> bool {
     fs::read_to_string("/proc/thread-self/net/dev").is_ok_and(|devices| only_loopback(&devices))
 }

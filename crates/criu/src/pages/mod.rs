@@ -12,8 +12,11 @@
 //!                daemon.rs    the daemon's thread, which ends a tree (tree.rs) that gets no memory
 //! ```
 //!
-//! What CRIU makes itself (TLS, a connection that is open already) a cancelled call shuts from
-//! outside: `link/sockets.rs`.
+//! What CRIU makes itself (with TLS, or over a connection that is open already) a cancelled call
+//! shuts from outside: `link/sockets.rs`. It has no limits of its own, and neither has a lazy dump,
+//! which serves until all is fetched: such a call is given a deadline
+//! ([`Call::within`](crate::Call::within)). A lazy dump whose peer has come and is silent has to be
+//! killed then, since CRIU takes the end of that connection for success.
 //!
 //! Facts: `criu/page-xfer.c`, `criu/uffd.c` and `criu/util.c` of criu 4.2, and what 4.1.1 and 4.2.1
 //! did when they were tried (`tests/lab/pages.rs`).

@@ -54,7 +54,16 @@ pub struct PageReceiver {
 }
 
 impl PageReceiver {
-    /// Listens at `address`, at a free port of it if that is 0.
+    /// Listens at `address`, at a free port of it if that is 0. It takes the first that connects
+    /// for its dump, and what that sends for pages: it belongs on a network in which no stranger is.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let receiver = stasis_criu::pages::PageReceiver::bind("192.0.2.7:27".parse()?).await?;
+    /// # drop(receiver);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If there is no such address here, or the port is taken.
@@ -76,12 +85,27 @@ impl PageReceiver {
     }
 
     /// Where it listens, with the port that it has.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Options, options::PageServer, pages::PageReceiver};
+    ///
+    /// # fn example(receiver: PageReceiver) {
+    /// let at = receiver.address();
+    /// let dump = Options::new("/var/lib/images").page_server(PageServer::at(at.ip(), at.port()));
+    /// # }
+    /// ```
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Sets how long it waits for the dump to come: [`COMING`] otherwise.
+    ///
+    /// ```no_run
+    /// # fn example(receiver: stasis_criu::pages::PageReceiver) {
+    /// let receiver = receiver.within(std::time::Duration::from_secs(30));
+    /// # }
+    /// ```
     #[must_use]
     pub fn within(mut self, within: Duration) -> Self {
         self.within = within;
@@ -90,6 +114,12 @@ impl PageReceiver {
 
     /// Sets how long the dump may be silent: [`COMING`] otherwise. It is silent until its
     /// processes are frozen, and between one process's memory and the next's.
+    ///
+    /// ```no_run
+    /// # fn example(receiver: stasis_criu::pages::PageReceiver) {
+    /// let receiver = receiver.silence(std::time::Duration::from_secs(60));
+    /// # }
+    /// ```
     #[must_use]
     pub fn silence(mut self, silence: Duration) -> Self {
         self.silence = silence;
@@ -100,7 +130,23 @@ impl PageReceiver {
     /// they came from, once all are there.
     ///
     /// The connection is the page server of `options`, which names none itself. A transfer that
-    /// fails leaves no images, only the log; one whose future is dropped fails, on both sides.
+    /// fails leaves no images, only the log; one whose future is dropped fails, on both sides. The
+    /// limits are the other end's: a page server that hangs here, as on a disk that does, is waited
+    /// for.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Error, Options, PagesError, pages::PageReceiver};
+    ///
+    /// # async fn example(receiver: PageReceiver) {
+    /// match receiver.receive(&Criu::new(), &Options::new("/var/lib/images")).await {
+    ///     Ok(from) => println!("all pages of {from} are here"),
+    ///     Err(Error::Pages { source: PagesError::Silent { from, .. }, .. }) => {
+    ///         println!("{from} says nothing any more");
+    ///     }
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If no dump comes, or its pages do not arrive whole.
