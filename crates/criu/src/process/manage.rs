@@ -18,7 +18,7 @@ use rustix::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -27,8 +27,11 @@ use super::{
 };
 use crate::sys;
 
-/// How long the parent of an ended process is given to take its status.
+/// How long the parent of an ended process is given to take its status, or a tracer to leave it
+/// to us.
 const PARENT: Duration = Duration::from_secs(1);
+/// How often it is looked whether a tracer has.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What a managed process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -216,7 +219,20 @@ impl Managed {
         if let Some(exit) = self.known_exit()? {
             return Ok(exit);
         }
-        if sys::pidfd_exit(self.pidfd.as_fd()).is_ok() {
+        if self.child {
+            // Whoever traces it has its status before us: a CRIU that has dumped it, for a moment.
+            let ours = async {
+                loop {
+                    sleep(LOOK).await;
+                    if let Some(exit) = self.known_exit()? {
+                        return Ok(exit);
+                    }
+                }
+            };
+            if let Ok(exit) = timeout(PARENT, ours).await {
+                return exit;
+            }
+        } else if sys::pidfd_exit(self.pidfd.as_fd()).is_ok() {
             // Past the time it is unknown; a failure of the wait comes to the same.
             let _ = timeout(PARENT, reaped(&watched)).await;
         }
