@@ -4,6 +4,7 @@
 
 mod about;
 mod cancelled;
+mod cancelling;
 mod conversation;
 mod exerciser;
 mod hooks;

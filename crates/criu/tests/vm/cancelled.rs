@@ -1,4 +1,4 @@
-//! Pre-dumps that are cancelled at random instants.
+//! Pre-dumps, and dumps of a connection, that are cancelled at random instants.
 
 use std::{
     fs,
@@ -8,6 +8,7 @@ use std::{
 use stasis_criu::{Error, Options};
 
 use crate::{
+    cancelling::cancel_dumps,
     memory::Memory,
     victim::{self, Dice, Victim},
 };
@@ -83,4 +84,12 @@ async fn a_tree_lives_through_twenty_cancelled_pre_dumps_and_can_be_dumped_after
     assert!(memory.read() == contents, "the memory is another");
     victim.is_well(&tree);
     crate::end(restored.pid);
+}
+
+#[tokio::test]
+#[ignore = "needs the lab's virtual machine"]
+async fn an_established_connection_lives_through_twenty_cancelled_dumps() {
+    crate::criu();
+    let start = || Victim::connected(&["--memory", "16", "--children", "2"]);
+    cancel_dumps(CANCELLATIONS, start, |o| o.tcp_established(true), 6).await;
 }
