@@ -2,9 +2,11 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     os::fd::AsFd as _,
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -12,7 +14,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use stasis_criu::{
     Error, Hook, HookResult, Notify, Options, options::PageServer, pages::LazyPages,
 };
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{net::TcpStream, sync::oneshot, time::timeout};
 
 use crate::{
     criu, directory, end,
@@ -164,6 +166,36 @@ async fn a_lazy_dump_that_nobody_fetches_is_given_up() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     assert_eq!(victim::rules(), rules);
     victim.is_well(&tree);
+}
+
+#[tokio::test]
+#[ignore = "needs the lab's virtual machine"]
+async fn a_lazy_dump_whose_peer_says_nothing_is_given_up() {
+    let _network = Network::enter();
+    let directory = directory();
+    let mut victim = Victim::connected(&["--memory", "64", "--threads", "2"]);
+    let (tree, rules) = (victim.tree(), victim::rules());
+    let criu = criu().grace(Duration::from_millis(500));
+    let options = lazy_dump_of(victim.pid(), directory.path()).tcp_established(true);
+    let (mut listens, listening) = listens();
+    let mut peer = None;
+    let came = async {
+        listening.await.unwrap();
+        let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, PORT));
+        peer = Some(connect().await.unwrap());
+        // CRIU listens no more once it has taken the first, and tells nobody.
+        while connect().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let dumped = criu.dump(&options).notify(&mut listens).until(came).await;
+    let Err(Error::Cancelled { left, .. }) = dumped else {
+        panic!("{dumped:?}");
+    };
+    assert!(left.is_empty(), "{left}");
+    assert!(peer.is_some());
+    assert_eq!(victim::rules(), rules);
+    victim.goes_on(&tree);
 }
 
 /// Refuses a dump when its pages can be fetched, and says at which hooks it was.
