@@ -154,26 +154,32 @@ pub fn kill(pid: u32) {
 
 /// A process and its children, of all depths.
 pub fn tree(root: u32) -> Vec<u32> {
+    let parents = parents();
     let mut pids = vec![root];
     let mut next = 0;
-    while let Some(pid) = pids.get(next) {
-        // It may have ended.
-        let tasks = fs::read_dir(format!("/proc/{pid}/task"))
-            .into_iter()
-            .flatten();
-        let children: Vec<u32> = tasks
-            .filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok())
-            .flat_map(|of_task| {
-                let pids = of_task.split_whitespace().map(|pid| pid.parse().unwrap());
-                pids.collect::<Vec<_>>()
-            })
-            .collect();
-        pids.extend(children);
+    while let Some(&parent) = pids.get(next) {
+        let children = parents.iter().filter(|(_, of)| *of == parent);
+        pids.extend(children.map(|(pid, _)| pid));
         next += 1;
     }
     // A restore brings siblings back in another order.
     pids[1..].sort_unstable();
     pids
+}
+
+/// Every process, with its parent. Not by threads, as `task/*/children` has it: the child of a
+/// thread that ends becomes another thread's, perhaps of one that was looked at before.
+fn parents() -> Vec<(u32, u32)> {
+    let numbers = fs::read_dir("/proc").unwrap();
+    numbers
+        .filter_map(|entry| {
+            let pid = entry.unwrap().file_name().to_str()?.parse().ok()?;
+            // It may have ended.
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let (_, fields) = stat.rsplit_once(") ").unwrap();
+            Some((pid, fields.split(' ').nth(1).unwrap().parse().unwrap()))
+        })
+        .collect()
 }
 
 /// How often each thread has gone to sleep.

@@ -54,11 +54,12 @@ fn main() {
     }
     let children: Vec<_> = (0..children).map(|_| child()).collect();
     for mut child in children {
-        // One byte, when it is ready.
-        let mut ready = child.stdout.take().unwrap();
-        ready.read_exact(&mut [0; 1]).unwrap();
+        // It points its streams elsewhere when it is ready.
+        let mut said = String::new();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "ready\n");
     }
-    // Its first byte is what a parent waits for.
     println!("ready");
     silence();
     let memory = memory;
@@ -83,8 +84,10 @@ fn silence() {
         .open("/dev/null")
         .unwrap();
     rustix::stdio::dup2_stdin(&null).unwrap();
-    rustix::stdio::dup2_stdout(&null).unwrap();
     rustix::stdio::dup2_stderr(&null).unwrap();
+    drop(null);
+    // Whoever started it waits for the end of this one.
+    rustix::stdio::dup2_stdout(rustix::stdio::stdin()).unwrap();
 }
 
 fn beat() {

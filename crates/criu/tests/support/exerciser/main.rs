@@ -112,6 +112,8 @@ fn silence() {
         .open("/dev/null")
         .unwrap();
     rustix::stdio::dup2_stdin(&null).unwrap();
-    rustix::stdio::dup2_stdout(&null).unwrap();
     rustix::stdio::dup2_stderr(&null).unwrap();
+    drop(null);
+    // Whoever started it waits for the end of this one.
+    rustix::stdio::dup2_stdout(rustix::stdio::stdin()).unwrap();
 }
