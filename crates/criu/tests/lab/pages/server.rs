@@ -211,7 +211,7 @@ async fn a_page_server_that_says_nothing_holds_a_dump_no_longer_than_its_deadlin
 
 #[tokio::test]
 #[ignore = "needs the lab"]
-async fn a_page_server_that_falls_silent_holds_a_dump_no_longer_than_its_deadline() {
+async fn a_dump_whose_page_server_falls_silent_can_be_cancelled() {
     let directories = Directories::new();
     let mut subject = Subject::start().await;
     let server = start_page_server(&directories).await;
