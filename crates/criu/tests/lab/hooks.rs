@@ -15,7 +15,7 @@ use rustix::process::Pid;
 use stasis_criu::{
     Error, Hook, HookResult, KnownCause, Notify, Options,
     options::{PageServer, VethPair},
-    process::{DumpPlan, Run, Size, Stdio},
+    process::{DumpPlan, Managed, Run, Size, Stdio},
 };
 use tempfile::TempDir;
 
@@ -174,7 +174,7 @@ impl Guest {
     /// Goes on in what was restored.
     fn came_back(&mut self, pid: Pid, hooks: Hooks) {
         assert_eq!(pid.as_raw_pid().cast_unsigned(), self.process.0.pid());
-        let process = stasis_criu::process::Managed::take_over(self.process.0.pid()).unwrap();
+        let process = Managed::take_over(self.process.0.pid()).unwrap();
         self.process = Bound(process);
         let master = hooks.master.expect("the master of its terminal");
         self.talk = Some(Conversation::on(master));
