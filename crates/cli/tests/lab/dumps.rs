@@ -74,10 +74,9 @@ fn a_chain_is_made_where_the_kernel_tracks_memory_and_refused_elsewhere() {
         error.contains("the kernel does not track changed memory"),
         "{error}"
     );
-    assert!(
-        error.ends_with(&format!("; process {pid} runs on as before")),
-        "{error}"
-    );
+    // Not quite as before: a dump that fails may leave a gap in what is tracked, which it says.
+    let fate = format!("; process {pid} runs on");
+    assert!(error.contains(&fate), "{error}");
     assert_eq!(names(&scratch.path("second")), ["dump.log"]);
     victim.is_well();
 }
