@@ -217,6 +217,8 @@ impl Prepared {
                 .as_ref()
                 .and_then(|directory| Freezer::of(directory.as_ref()));
             undo.dumped = opts.pid.and_then(pid).map(DumpedTree::of);
+            // A pre-dump always does.
+            undo.tracks = opts.track_mem() || request != Request::Dump;
             undo.lazy = opts.lazy_pages() && !opts.leave_running();
         }
         if let (Request::Restore, false, Some(images)) = (request, service, &rendered.images) {

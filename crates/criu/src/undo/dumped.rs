@@ -50,6 +50,11 @@ struct Process {
 }
 
 impl Dumped {
+    /// Was there no such process?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The tree of `root`.
     pub fn of(root: Pid) -> Self {
         let mut found = Vec::new();

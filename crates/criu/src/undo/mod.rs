@@ -67,6 +67,10 @@ pub enum Leftover {
     },
     /// A service's worker, whose process id nobody knows: it goes on, and may end the processes.
     Worker,
+    /// The kernel tracks what changes from this call on, perhaps, and of what changed before nobody
+    /// has the pages: an image whose parent is the one before would miss them, and be restored
+    /// without a word. The next image has to be one without a parent.
+    Untracked,
 }
 
 impl fmt::Display for Leftover {
@@ -91,6 +95,9 @@ impl fmt::Display for Leftover {
             Self::Worker => f.write_str(
                 "the service's worker, which cannot be cancelled: it goes on, and may end the processes",
             ),
+            Self::Untracked => f.write_str(
+                "a gap in what the kernel has tracked: the next image must be one without a parent",
+            ),
         }
     }
 }
@@ -104,6 +111,8 @@ pub(crate) struct Undo {
     pub freezer: Option<Freezer>,
     /// The processes that it dumps.
     pub dumped: Option<Dumped>,
+    /// Whether it has the kernel track their memory anew.
+    pub tracks: bool,
     /// Whether CRIU lets go of their connections only when a restore has fetched their memory.
     pub lazy: bool,
     /// Whether a restore may fetch it.
@@ -162,6 +171,11 @@ impl Undo {
         let mut left = Vec::new();
         if killed && swrk.is_none() {
             left.push(Leftover::Worker);
+        }
+        // CRIU clears what was tracked as soon as it has the pages, long before they are written.
+        let found = self.dumped.as_ref().is_some_and(|tree| !tree.is_empty());
+        if self.tracks && found {
+            left.push(Leftover::Untracked);
         }
         if let Some(restored) = &mut self.restored {
             left.extend(restored.reap());

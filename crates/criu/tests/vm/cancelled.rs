@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stasis_criu::{Error, Options};
+use stasis_criu::{Error, Leftover, Options};
 
 use crate::{
     cancelling::cancel_dumps,
@@ -50,7 +50,9 @@ async fn a_tree_lives_through_twenty_cancelled_pre_dumps_and_can_be_dumped_after
             Err(Error::Cancelled { left, .. }) => {
                 slowest = slowest.max(began.elapsed().saturating_sub(delay));
                 cancelled += 1;
-                assert!(left.is_empty(), "after {delay:?}{left}");
+                // Or a chain that goes on from an earlier image would miss what this one had.
+                let left: Vec<_> = left.iter().collect();
+                assert_eq!(left, [&Leftover::Untracked], "after {delay:?}");
                 assert_eq!(fs::read_dir(&images).unwrap().count(), 0, "after {delay:?}");
             }
             Ok(_) => complete += 1,
