@@ -29,7 +29,7 @@ const DEATH: Duration = Duration::from_secs(5);
 pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<Ended> {
     let options = arguments.options()?;
     let target = Target::hold(arguments.tree.pid)?;
-    let plan = DumpPlan::detect(arguments.tree.pid)?;
+    let plan = DumpPlan::detect(arguments.tree.pid)?.chosen(&options);
     let mut options = plan.apply(options);
     if arguments.both.tcp_close {
         // What was asked for goes before what was found.

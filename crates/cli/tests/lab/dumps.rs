@@ -1,6 +1,9 @@
 //! Dumps of all kinds, and what can be restored from them.
 
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 use crate::{
     command::{Scratch, done, names, stasis},
@@ -35,6 +38,30 @@ fn a_process_that_is_left_running_can_be_restored_as_it_was() {
     assert_eq!(object["pid"], pid);
     let _restored = Held::new(pid);
     assert_eq!(counter.ask(), 2);
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn what_was_chosen_for_a_dump_need_not_be_said_again_for_its_restore() {
+    let scratch = Scratch::new();
+    let mut counter = Counter::new(&scratch);
+    let (images, lock) = (scratch.word("images"), scratch.word("lock"));
+    let is_locked = || {
+        let mut flock = Command::new("flock");
+        let flock = flock.args(["--nonblock", &lock, "true"]).status().unwrap();
+        !flock.success()
+    };
+    let process = counter.run_with_lock(&lock);
+    assert_eq!(counter.ask(), 1);
+    assert!(is_locked());
+    let pid = process.pid;
+    done(&format!("dump -t {pid} -D {images} --file-locks")).success();
+    assert!(!is_locked());
+
+    done(&format!("restore -D {images} -d")).success();
+    let _restored = Held::new(pid);
+    assert_eq!(counter.ask(), 2);
+    assert!(is_locked());
 }
 
 /// A pre-dump and a dump on it where the kernel tracks memory; elsewhere the reason why not.

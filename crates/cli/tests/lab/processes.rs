@@ -94,8 +94,8 @@ impl Counter {
             let both = fs::File::options().read(true).write(true).open(path);
             both.unwrap()
         };
-        let script = "exec 3<>$1 4<>$2; i=0; while read -r line <&3; do i=$((i + 1)); \
-                      echo $i; echo $i >&4; done";
+        let script = "exec 8<>$1 9<>$2; i=0; while read -r line <&8; do i=$((i + 1)); \
+                      echo $i; echo $i >&9; done";
         let (asks, answers) = (scratch.word("asks"), scratch.word("answers"));
         Self {
             asks: fifo("asks"),
@@ -110,6 +110,13 @@ impl Counter {
     pub fn run(&self, line: &str) -> Held {
         let command = self.command.iter().map(String::as_str);
         Self::start(line, command)
+    }
+
+    /// Starts it with a lock on `file`.
+    pub fn run_with_lock(&self, file: &str) -> Held {
+        let flock = ["flock", "--no-fork", file];
+        let command = self.command.iter().map(String::as_str);
+        Self::start("", flock.into_iter().chain(command))
     }
 
     /// Starts it by a shell, which is what is returned. The number of the counter is in the file

@@ -131,6 +131,11 @@ impl Options {
         self
     }
 
+    /// Whether `ext_unix_sk` is set.
+    pub(crate) fn takes_ext_unix_sk(&self) -> bool {
+        self.files.ext_unix_sk
+    }
+
     /// Finds a device file that has moved by what else leads to it, `evasive_devices`.
     #[must_use]
     pub fn evasive_devices(mut self, set: bool) -> Self {
@@ -143,6 +148,11 @@ impl Options {
     pub fn file_locks(mut self, set: bool) -> Self {
         self.files.file_locks = set;
         self
+    }
+
+    /// Whether `file_locks` is set.
+    pub(crate) fn takes_file_locks(&self) -> bool {
+        self.files.file_locks
     }
 
     /// Gives deleted files that have other hard links a name for the time being, `link_remap`.

@@ -195,6 +195,11 @@ impl Options {
         self
     }
 
+    /// Whether `shell_job` is set.
+    pub(crate) fn is_shell_job(&self) -> bool {
+        self.tasks.shell_job
+    }
+
     /// Hands the master of a new terminal to the client on restore, `orphan_pts_master`.
     #[must_use]
     pub fn orphan_pts_master(mut self, set: bool) -> Self {

@@ -76,6 +76,11 @@ impl Options {
         self
     }
 
+    /// Whether `tcp_established` is set.
+    pub(crate) fn takes_tcp_established(&self) -> bool {
+        self.tcp.established
+    }
+
     /// Leaves out connections that nobody has accepted yet, `tcp_skip_in_flight`.
     #[must_use]
     pub fn tcp_skip_in_flight(mut self, set: bool) -> Self {

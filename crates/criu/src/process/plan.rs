@@ -35,6 +35,8 @@ pub struct DumpPlan {
     sockets: Sockets,
     files: Vec<External>,
     mounts: bool,
+    /// What its caller chose without having to.
+    chosen: Choices,
     state: ProcessState,
     /// Who they are: number and start.
     descendants: Vec<(u32, u64)>,
@@ -57,11 +59,37 @@ impl DumpPlan {
             sockets: Sockets::detect(&tree),
             files: external_files(&tree),
             mounts: has_external_mounts(&tree)?,
+            chosen: Choices::default(),
             state: ProcessState::fill(&tree)?,
             descendants: descendants(&tree),
         };
         plan.state.choices = Some(plan.choices());
         Ok(plan)
+    }
+
+    /// Keeps in the [state](Self::state) what `options` say besides, and a restore has to be told
+    /// too: `shell_job`, `tcp_established`, `ext_unix_sk` and `file_locks`. Without the last CRIU
+    /// restores processes and not their locks, and says nothing.
+    ///
+    /// ```
+    /// use stasis_criu::{Options, process::DumpPlan};
+    ///
+    /// let options = Options::new("/images").file_locks(true);
+    /// let plan = DumpPlan::detect(std::process::id())?.chosen(&options);
+    /// assert!(plan.state().choices.as_ref().is_some_and(|choices| choices.file_locks));
+    /// # Ok::<(), stasis_criu::process::ProcessError>(())
+    /// ```
+    #[must_use]
+    pub fn chosen(mut self, options: &Options) -> Self {
+        self.chosen = Choices {
+            shell_job: options.is_shell_job(),
+            tcp_established: options.takes_tcp_established(),
+            ext_unix_sk: options.takes_ext_unix_sk(),
+            file_locks: options.takes_file_locks(),
+            ..Choices::default()
+        };
+        self.state.choices = Some(self.choices());
+        self
     }
 
     /// The state of the tree, to be saved beside the images.
@@ -182,11 +210,12 @@ impl DumpPlan {
             .chain(&self.terminals.external)
             .chain(&halves);
         Choices {
-            shell_job: self.terminals.shell_job,
+            shell_job: self.terminals.shell_job || self.chosen.shell_job,
             job_terminal: self.terminals.job_terminal,
             orphan_pts_master: self.terminals.orphan_pts_master,
-            tcp_established: self.sockets.tcp_established,
-            ext_unix_sk: self.sockets.ext_unix_sk,
+            tcp_established: self.sockets.tcp_established || self.chosen.tcp_established,
+            ext_unix_sk: self.sockets.ext_unix_sk || self.chosen.ext_unix_sk,
+            file_locks: self.chosen.file_locks,
             external_mounts: self.mounts,
             external: external.map(ToString::to_string).collect(),
         }
@@ -225,6 +254,7 @@ fn restore_status(state: &mut ProcessState, did: &HashMap<(u32, u64), String>) {
 pub struct RestorePlan {
     terminals: Terminals,
     sockets: Sockets,
+    file_locks: bool,
     mounts: bool,
     inheritance: Inheritance,
     attached: Option<Attached>,
@@ -245,6 +275,7 @@ impl RestorePlan {
         Ok(Self {
             terminals: Terminals::from_choices(&choices),
             sockets: Sockets::from_choices(&choices),
+            file_locks: choices.file_locks,
             mounts: choices.external_mounts,
             attached: inheritance.take_attached(),
             inheritance,
@@ -286,7 +317,10 @@ impl RestorePlan {
     pub fn apply(&self, options: Options) -> Options {
         let options = options.rst_sibling(true);
         let options = self.sockets.apply(self.terminals.apply(options));
-        let options = self.inheritance.apply(options);
+        let mut options = self.inheritance.apply(options);
+        if self.file_locks {
+            options = options.file_locks(true);
+        }
         if self.mounts {
             external_mounts(options, Request::Restore)
         } else {

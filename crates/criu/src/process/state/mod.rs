@@ -301,6 +301,9 @@ pub struct Choices {
     /// `ext_unix_sk`.
     #[serde(skip_serializing_if = "is_empty")]
     pub ext_unix_sk: bool,
+    /// `file_locks`.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub file_locks: bool,
     /// Mounts of a namespace of the tree's own, `mnt[]`.
     #[serde(skip_serializing_if = "is_empty")]
     pub external_mounts: bool,

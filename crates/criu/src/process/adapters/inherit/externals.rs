@@ -96,6 +96,7 @@ impl Choices {
             orphan_pts_master: false,
             tcp_established: streams().any(|connection| connection.family != 1),
             ext_unix_sk: streams().next().is_some(),
+            file_locks: false,
             external_mounts: true,
             external,
         }
