@@ -90,8 +90,12 @@ pub struct Both {
     #[arg(short = 'l', long)]
     pub file_locks: bool,
 
-    /// Something from outside, such as mnt[/data]:name, file[2a:99] or veth[eth0]:host0
-    #[arg(long, value_name = "RESOURCE")]
+    // Its brackets are no links.
+    #[arg(
+        long,
+        value_name = "RESOURCE",
+        help = "Something from outside, such as mnt[/data]:name, file[2a:99] or veth[eth0]:host0"
+    )]
     pub external: Vec<External>,
 
     /// What becomes of cgroups [default: CRIU's]
