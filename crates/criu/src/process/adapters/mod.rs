@@ -9,7 +9,7 @@
 //! | [`refuse_io_uring`] | dump | rings, open or mapped | nothing: an error |
 //! | [`refuse_internet_sockets`] | dump | sockets that an older CRIU cannot dump on this kernel | nothing: an error |
 //! | [`Terminals`] | both | terminals whose master is outside the tree | `shell_job`, `orphan_pts_master`, `external tty[..]` |
-//! | [`external_files`] | dump | files over mounts that the tree does not see | `external file[..]` |
+//! | [`external_files()`] | dump | files over mounts that the tree does not see | `external file[..]` |
 //! | [`Sockets`] | both | connections of TCP; Unix sockets connected to outside | `tcp_established`, `ext_unix_sk`, `external unix[..]` |
 //! | [`has_external_mounts`] | both | a mount namespace that is not CRIU's | `external mnt[]`, `ext_masters` |
 //! | [`Inheritance`] | restore | standard streams, terminals, external files | `inherit_fd` |
