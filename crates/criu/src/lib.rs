@@ -66,6 +66,7 @@
 //! The program is async on tokio, but a call needs nothing of the caller's runtime: CRIU's side has
 //! one of its own.
 
+mod chain;
 mod child;
 mod client;
 mod diagnosis;

@@ -13,6 +13,7 @@ use rustix::process::Pid;
 use super::Criu;
 use crate::{
     Error, Notify, Options, Request, Version,
+    chain::Chain,
     link::PageSocket,
     options::Rendered,
     pages::{self, CONNECT, PageServerClient},
@@ -218,7 +219,10 @@ impl Prepared {
                 .and_then(|directory| Freezer::of(directory.as_ref()));
             undo.dumped = opts.pid.and_then(pid).map(DumpedTree::of);
             // A pre-dump always does.
-            undo.tracks = opts.track_mem() || request != Request::Dump;
+            if opts.track_mem() || request != Request::Dump {
+                let parent = options.parent_here();
+                undo.chain = Some(Chain::goes_on(rendered.images.as_ref(), parent.as_deref()));
+            }
             undo.lazy = opts.lazy_pages() && !opts.leave_running();
         }
         if let (Request::Restore, false, Some(images)) = (request, service, &rendered.images) {

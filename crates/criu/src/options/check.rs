@@ -16,7 +16,7 @@ use super::{
     table::{Given, Release, Row, table},
     tasks, tcp,
 };
-use crate::{request::Request, version::Version};
+use crate::{chain, request::Request, version::Version};
 
 /// Where the options are going.
 #[derive(Debug, Clone, Copy)]
@@ -159,6 +159,12 @@ impl Options {
         let dumps_here = self.pages.server.is_none() || !super::table::DUMPS.contains(&request);
         if dumps_here && !has_memory(&at).map_err(|source| failed("parent_img", &at, source))? {
             return refuse("there is no memory in it: no file `pagemap-*.img`");
+        }
+        if chain::has_ended(&at) {
+            return refuse(
+                "a dump with it as its parent failed, and what changed before is in no image; make \
+                 one without a parent",
+            );
         }
         Ok(())
     }

@@ -119,6 +119,15 @@ impl Options {
         self
     }
 
+    /// The directory of the parent's images, if this process finds it.
+    pub(crate) fn parent_here(&self) -> Option<PathBuf> {
+        let images = self.images.dir.here()?;
+        self.images
+            .parent
+            .as_ref()
+            .map(|parent| images.join(parent))
+    }
+
     /// A configuration file that CRIU reads last, `config_file`: it overrides the request.
     #[must_use]
     pub fn config_file(mut self, file: impl Into<PathBuf>) -> Self {

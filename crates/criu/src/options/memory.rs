@@ -99,7 +99,7 @@ impl Options {
     }
 
     /// Takes out of the parent image what this dump has itself, `auto_dedup`. The parent is then
-    /// of use only together with this image.
+    /// of use only together with this image, and so of none if this dump fails half way.
     #[must_use]
     pub fn dedup_on_dump(mut self, set: bool) -> Self {
         self.memory.dedup_on_dump = set;

@@ -14,6 +14,8 @@ use std::{fmt, path::PathBuf};
 
 use rustix::process::Pid;
 
+use crate::chain::Chain;
+
 pub(crate) use dumped::Dumped;
 pub(crate) use files::Written;
 pub(crate) use freezer::Freezer;
@@ -68,8 +70,8 @@ pub enum Leftover {
     /// A service's worker, whose process id nobody knows: it goes on, and may end the processes.
     Worker,
     /// The kernel tracks what changes from this call on, perhaps, and of what changed before nobody
-    /// has the pages: an image whose parent is the one before would miss them, and be restored
-    /// without a word. The next image has to be one without a parent.
+    /// has the pages: an image whose parent is the one before would miss them. So that one is
+    /// refused as a parent from now on, and the next image has to be one without.
     Untracked,
 }
 
@@ -111,8 +113,8 @@ pub(crate) struct Undo {
     pub freezer: Option<Freezer>,
     /// The processes that it dumps.
     pub dumped: Option<Dumped>,
-    /// Whether it has the kernel track their memory anew.
-    pub tracks: bool,
+    /// The images that it follows, if it has the kernel track anew what changes.
+    pub chain: Option<Chain>,
     /// Whether CRIU lets go of their connections only when a restore has fetched their memory.
     pub lazy: bool,
     /// Whether a restore may fetch it.
@@ -172,9 +174,9 @@ impl Undo {
         if killed && swrk.is_none() {
             left.push(Leftover::Worker);
         }
-        // CRIU clears what was tracked as soon as it has the pages, long before they are written.
         let found = self.dumped.as_ref().is_some_and(|tree| !tree.is_empty());
-        if self.tracks && found {
+        if let Some(chain) = self.chain.filter(|_| found) {
+            chain.end();
             left.push(Leftover::Untracked);
         }
         if let Some(restored) = &mut self.restored {

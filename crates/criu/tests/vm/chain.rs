@@ -2,7 +2,8 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use stasis_criu::{Connection, Criu, NoHooks, Options, Pages};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use stasis_criu::{Connection, Criu, Error, Leftover, NoHooks, Options, Pages};
 
 use crate::{
     memory::Memory,
@@ -126,4 +127,49 @@ async fn a_chain_of_five_is_made_by_calls_and_restored_twice() {
 async fn a_chain_of_five_is_made_over_one_connection_and_restored_twice() {
     let connection = crate::criu().prepare().await.unwrap();
     is_made_and_restored(By::Connection(connection)).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the lab's virtual machine"]
+async fn what_changed_before_a_failed_pre_dump_is_not_left_out_in_silence() {
+    let criu = crate::criu();
+    let directory = crate::directory();
+    let images = ["0", "1", "2", "3"].map(|name| directory.path().join(name));
+    for images in &images {
+        fs::create_dir(images).unwrap();
+    }
+    let mut victim = Victim::start(&["--memory", "32"]);
+    let tree = victim.tree();
+    let memory = Memory::of(victim.pid());
+    let options = |number: usize| {
+        let options = victim::options(&images[number]).pid(tree[0]);
+        options.track_mem(true)
+    };
+    criu.pre_dump(&options(0)).await.unwrap();
+
+    memory.fill(100, CHANGED, 7);
+    let (none, kind, size) = (c"none", c"tmpfs", c"size=64k");
+    mount(none, &images[1], kind, MountFlags::empty(), size).unwrap();
+    let failed = criu.pre_dump(&options(1).parent_img("../0")).await;
+    unmount(&images[1], UnmountFlags::empty()).unwrap();
+    let error = failed.unwrap_err();
+    assert_eq!(error.left(), [Leftover::Untracked], "{error}");
+    victim.is_well(&tree);
+
+    let refused = criu.dump(&options(2).parent_img("../0")).await;
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, Error::Options(_)), "{refused:?}");
+    assert!(
+        refused.to_string().contains("without a parent"),
+        "{refused}"
+    );
+    victim.is_well(&tree);
+
+    let contents = memory.read();
+    criu.pre_dump(&options(2)).await.unwrap();
+    criu.dump(&options(3).parent_img("../2")).await.unwrap();
+    assert!(victim.has_ended());
+    let restored = criu.restore(&victim::options(&images[3])).await.unwrap();
+    assert!(memory.read() == contents, "the memory is another");
+    crate::end(restored.pid);
 }

@@ -342,6 +342,11 @@ fn a_parent_image_that_criu_would_miss_is_refused() {
         "parent_img"
     );
 
+    let mark = first.join("stasis-no-parent");
+    fs::write(&mark, "").unwrap();
+    assert_eq!(refused(dump(&options)), "parent_img", "the chain has ended");
+    fs::remove_file(mark).unwrap();
+
     symlink("../0", images.join("parent")).unwrap();
     assert_eq!(
         refused(dump(&options)),
