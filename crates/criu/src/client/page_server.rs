@@ -56,6 +56,18 @@ impl PageServerChild {
     }
 
     /// Waits until it has served its dump. Its exit status says whether it got all of it.
+    ///
+    /// ```no_run
+    /// use stasis_criu::{Criu, Options};
+    ///
+    /// # async fn example() -> Result<(), stasis_criu::Error> {
+    /// let options = Options::new("/var/lib/images");
+    /// let server = Criu::new().start_page_server_child(&options).await?;
+    /// println!("waiting for a dump on port {}", server.port);
+    /// assert!(server.wait().await?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn wait(mut self) -> Result<ExitStatus, Error> {
         let Some(mut connection) = self.connection.take() else {
             let request = Request::WaitPid;
