@@ -9,6 +9,7 @@ use std::{
 };
 
 use rustix::process::Pid;
+use tokio::sync::oneshot;
 
 use super::Criu;
 use crate::{
@@ -33,6 +34,8 @@ pub(super) struct Ask<'a> {
     pub until: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
     pub keeps_open: bool,
     pub pid: Option<Pid>,
+    /// Where the processes of a restore go before any of them runs.
+    pub restored: Option<oneshot::Sender<pages::Tree>>,
 }
 
 /// What a CRIU has to be started with.
@@ -52,6 +55,7 @@ impl<'a> Ask<'a> {
             until: None,
             keeps_open: false,
             pid: None,
+            restored: None,
         }
     }
 

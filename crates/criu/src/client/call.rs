@@ -9,6 +9,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use super::{
     Criu,
@@ -16,7 +17,7 @@ use super::{
     connection::Connection,
     outcome::{self, Dumped, Finish},
 };
-use crate::{Error, Notify, Options, Request};
+use crate::{Error, Notify, Options, Request, pages::Tree};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -42,6 +43,7 @@ pub struct Call<'a, T> {
     notify: Option<&'a mut dyn Notify>,
     deadline: Option<Duration>,
     until: Option<BoxFuture<'a, ()>>,
+    restored: Option<oneshot::Sender<Tree>>,
     finish: Finish<T>,
 }
 
@@ -102,6 +104,7 @@ impl<'a, T> Call<'a, T> {
             notify: None,
             deadline: None,
             until: None,
+            restored: None,
             finish,
         }
     }
@@ -194,6 +197,12 @@ impl<'a, T> Call<'a, T> {
         })
     }
 
+    /// Hands over the processes of a restore before any of them runs.
+    pub(crate) fn hand_over(mut self, restored: oneshot::Sender<Tree>) -> Self {
+        self.restored = Some(restored);
+        self
+    }
+
     async fn run(self) -> Result<T, Error> {
         let Self {
             criu,
@@ -202,6 +211,7 @@ impl<'a, T> Call<'a, T> {
             notify,
             deadline,
             until,
+            restored,
             finish,
         } = self;
         let call_options = options?;
@@ -214,6 +224,7 @@ impl<'a, T> Call<'a, T> {
         ask.notify = notify.map(|notify| notify as &mut dyn Notify);
         ask.deadline = deadline;
         ask.until = until.map(|until| until as BoxFuture<'_, ()>);
+        ask.restored = restored;
         ask.connect_pages(criu).await?;
         let needs = ask.needs(criu)?;
         let mut connection = Connection::with(criu, needs).await?;

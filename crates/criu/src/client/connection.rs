@@ -307,6 +307,7 @@ impl Connection {
             deadline,
             until,
             keeps_open,
+            restored,
             ..
         } = ask;
         match self.takes {
@@ -337,6 +338,7 @@ impl Connection {
             hooks: questions,
             cancel: Arc::clone(&cancel),
             undo: prepared.undo,
+            restored,
             outcome: sender,
         };
         let closed = || Error::Closed { request };

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     notify::{Hook, HookCall, HookError},
+    pages::Tree,
     request::Request,
     rpc::{CriuNotify, CriuOpts, CriuReq, CriuReqType, CriuResp},
     swrk::{Swrk, pid},
@@ -59,6 +60,8 @@ pub(crate) struct Job {
     pub cancel: Arc<Signal>,
     /// What there was before it.
     pub undo: Undo,
+    /// Where the processes of a restore go, while all of them are there and none runs.
+    pub restored: Option<oneshot::Sender<Tree>>,
     /// Where the outcome goes.
     pub outcome: oneshot::Sender<Outcome>,
 }
@@ -326,6 +329,12 @@ impl Call {
             self.job.undo.before_serving();
         }
         let externals = self.ask(peer, call).await;
+        if let (Some(Hook::PostRestore), Some(root), Some(_)) = (hook, root, &externals)
+            && let Some(restored) = self.job.restored.take()
+        {
+            // Nobody may be waiting any more.
+            let _ = restored.send(Tree::of(root));
+        }
         self.answer(peer, hook, externals).await;
     }
 

@@ -208,9 +208,15 @@ impl LazyDaemon {
             // It is told for later, when this future is gone.
             let _ = tell.send(());
         });
+        let (hand_over, mut handed_over) = oneshot::channel();
+        let call = call.hand_over(hand_over);
         let error = match call.await {
             Ok(restored) => {
-                let guarded = daemon.guard(Tree::of(restored.pid)).await;
+                // As they were before they ran: a root that has read zeros since may be dead, and
+                // its children not to be found.
+                let tree = handed_over.try_recv();
+                let tree = tree.unwrap_or_else(|_| Tree::of(restored.pid));
+                let guarded = daemon.guard(tree).await;
                 guarded.map_err(in_vain)?;
                 return Ok(LazyRestored { restored, daemon });
             }

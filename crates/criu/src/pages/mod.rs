@@ -34,3 +34,4 @@ pub use error::PagesError;
 pub use lazy::{LazyDaemon, LazyPages, LazyRestored};
 pub(crate) use lazy_dump::check_lazy_dump;
 pub use receiver::{COMING, PageReceiver};
+pub(crate) use tree::Tree;

@@ -22,7 +22,7 @@ const MAX_PROCESSES: usize = 1 << 16;
 
 /// A tree of processes, held by pidfds: its members are found also where the root is gone.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     processes: Vec<(Pid, OwnedFd)>,
 }
 
