@@ -329,6 +329,10 @@ impl Call {
             self.job.undo.before_serving();
         }
         let externals = self.ask(peer, call).await;
+        if let (None, Some(swrk)) = (&externals, &peer.swrk) {
+            // As in `take`: CRIU does it when it gets the answer.
+            self.job.undo.look(swrk.pid());
+        }
         if let (Some(Hook::PostRestore), Some(root), Some(_)) = (hook, root, &externals)
             && let Some(restored) = self.job.restored.take()
         {

@@ -32,6 +32,10 @@ const DEATH: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(1);
 /// Deeper than any tree of processes.
 const MAX_PROCESSES: usize = 1 << 16;
+/// The flag of a process that exits (`include/linux/sched.h`).
+const PF_EXITING: u64 = 0x4;
+/// SIGKILL in a mask of signals.
+const KILLED: u64 = 1 << (9 - 1);
 
 /// The processes that a restore may make.
 #[derive(Debug)]
@@ -92,7 +96,7 @@ impl Restored {
     /// Kills what is still there, now that CRIU has ended, and waits until all of it is gone.
     pub fn reap(&mut self) -> Vec<Leftover> {
         self.find(None);
-        self.find_zombies();
+        self.find_ending();
         self.kill_found();
         let deadline = Instant::now() + DEATH;
         self.found
@@ -102,13 +106,17 @@ impl Restored {
             .collect()
     }
 
-    /// Finds those that CRIU itself has killed, and that nobody has reaped yet.
-    fn find_zombies(&mut self) {
+    /// Finds those that end already: CRIU itself has killed them, and nobody has reaped them yet.
+    /// Those with much memory take a while even to be zombies.
+    fn find_ending(&mut self) {
         let pids = fs::read_dir("/proc").into_iter().flatten();
         let pids =
             pids.filter_map(|entry| swrk::pid(entry.ok()?.file_name().to_str()?.parse().ok()?));
         for pid in pids.take(MAX_PROCESSES) {
-            if is_zombie(pid) && self.is_restored(pid) {
+            let Some(process) = Process::read(pid) else {
+                continue;
+            };
+            if process.is_ending() && self.has_made(&process) {
                 self.take_down(pid);
             }
         }
@@ -131,7 +139,8 @@ impl Restored {
         let mut seen = 0;
         while let Some(pid) = queue.pop() {
             seen += 1;
-            if seen > MAX_PROCESSES || !self.is_restored(pid) {
+            let process = Process::read(pid);
+            if seen > MAX_PROCESSES || !process.is_some_and(|process| self.has_made(&process)) {
                 continue;
             }
             queue.extend(swrk::children(pid));
@@ -139,17 +148,10 @@ impl Restored {
         }
     }
 
-    fn is_restored(&self, pid: Pid) -> bool {
-        let raw = pid.as_raw_pid();
-        let Ok(status) = fs::read_to_string(format!("/proc/{raw}/status")) else {
-            return false;
-        };
-        let Ok(stat) = fs::read_to_string(format!("/proc/{raw}/stat")) else {
-            return false;
-        };
-        let named =
-            self.root == Some(pid) || inner_id(&status).is_some_and(|id| self.ids.contains(&id));
-        named && started(&stat).is_some_and(|started| started >= self.since)
+    fn has_made(&self, process: &Process) -> bool {
+        let named = self.root == Some(process.pid)
+            || process.inner_id().is_some_and(|id| self.ids.contains(&id));
+        named && process.started().is_some_and(|began| began >= self.since)
     }
 
     fn kill_found(&self) {
@@ -183,46 +185,106 @@ pub(crate) fn is_gone(pidfd: &OwnedFd, deadline: Instant) -> bool {
     }
 }
 
-fn is_zombie(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
-    stat.is_ok_and(|stat| {
-        let state = stat.rsplit_once(')').map(|(_, fields)| fields.trim_start());
-        state.is_some_and(|fields| fields.starts_with('Z'))
-    })
+/// A process as `/proc` has it (proc_pid_stat(5), proc_pid_status(5)).
+struct Process {
+    pid: Pid,
+    stat: String,
+    status: String,
 }
 
-/// The id in the innermost namespace: the last of `NSpid` in `/proc/PID/status`.
-fn inner_id(status: &str) -> Option<i32> {
-    let ids = status
-        .lines()
-        .find_map(|line| line.strip_prefix("NSpid:"))?;
-    ids.split_whitespace().next_back()?.parse().ok()
-}
+impl Process {
+    /// `None` if it has been reaped.
+    fn read(pid: Pid) -> Option<Self> {
+        let read = |name| fs::read_to_string(format!("/proc/{}/{name}", pid.as_raw_pid()));
+        Some(Self {
+            pid,
+            stat: read("stat").ok()?,
+            status: read("status").ok()?,
+        })
+    }
 
-/// When the process began, in clock ticks: field 22 of `/proc/PID/stat`. The second field, which
-/// may hold anything, ends with the last parenthesis.
-fn started(stat: &str) -> Option<u64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    /// Whether it exits, is a zombie, or has been killed: SIGKILL stays among the signals that are
+    /// pending for the whole process.
+    fn is_ending(&self) -> bool {
+        let flags = self.field(9).and_then(|flags| flags.parse::<u64>().ok());
+        let pending = self.value("ShdPnd:");
+        let pending = pending.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        flags.is_some_and(|flags| flags & PF_EXITING != 0)
+            || pending.is_some_and(|mask| mask & KILLED != 0)
+    }
+
+    /// The id in the innermost namespace: the last of `NSpid`.
+    fn inner_id(&self) -> Option<i32> {
+        let ids = self.value("NSpid:")?;
+        ids.split_whitespace().next_back()?.parse().ok()
+    }
+
+    /// When it began, in clock ticks.
+    fn started(&self) -> Option<u64> {
+        self.field(22)?.parse().ok()
+    }
+
+    /// A field of `stat` behind the second, which may hold anything and ends with the last
+    /// parenthesis.
+    fn field(&self, number: usize) -> Option<&str> {
+        let (_, fields) = self.stat.rsplit_once(')')?;
+        fields.split_whitespace().nth(number.checked_sub(3)?)
+    }
+
+    /// A line of `status`.
+    fn value(&self, name: &str) -> Option<&str> {
+        let mut lines = self.status.lines();
+        lines.find_map(|line| line.strip_prefix(name))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    fn process(stat: &str, status: &str) -> Process {
+        Process {
+            pid: rustix::process::getpid(),
+            stat: stat.to_owned(),
+            status: status.to_owned(),
+        }
+    }
 
     #[test]
     fn a_process_is_known_by_its_id_in_its_own_namespace() {
-        assert_eq!(
-            inner_id("Name:\tx\nNSpid:\t4711\t12\t1\nNSpgid:\t1\n"),
-            Some(1)
-        );
-        assert_eq!(inner_id("NSpid:\t4711\n"), Some(4711));
-        assert_eq!(inner_id("Name:\tx\n"), None);
+        let of = |status| process("", status).inner_id();
+        assert_eq!(of("Name:\tx\nNSpid:\t4711\t12\t1\nNSpgid:\t1\n"), Some(1));
+        assert_eq!(of("NSpid:\t4711\n"), Some(4711));
+        assert_eq!(of("Name:\tx\n"), None);
     }
 
     #[test]
     fn the_start_is_found_behind_any_name() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1";
-        assert_eq!(started(stat), Some(98765));
+        assert_eq!(process(stat, "").started(), Some(98765));
+    }
+
+    #[test]
+    fn who_has_been_killed_or_exits_is_ending() {
+        let stat = |flags| format!("7 (x) S 1 7 7 0 -1 {flags} 1 0 0 0 0");
+        let status = |mask| format!("SigPnd:\t0000000000000000\nShdPnd:\t{mask}\n");
+        let of = |flags, mask| process(&stat(flags), &status(mask)).is_ending();
+        assert!(!of("4194304", "0000000000000000"));
+        assert!(!of("4194304", "0000000000004000"));
+        assert!(of("4194304", "0000000000000100"));
+        assert!(of("4194308", "0000000000000000"));
+    }
+
+    #[test]
+    fn a_child_is_ending_from_the_moment_that_it_is_killed() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        assert!(!Process::read(pid).unwrap().is_ending());
+        child.kill().unwrap();
+        assert!(Process::read(pid).unwrap().is_ending());
+        child.wait().unwrap();
+        assert!(Process::read(pid).is_none());
     }
 }
