@@ -229,6 +229,8 @@ async fn serve(
         tree: None,
     };
     if let Err(source) = guard.ready(status, &mut todo).await {
+        // It is gone before that is told.
+        drop(guard);
         return refuse(opened, Error::Pages { request, source });
     }
     if opened.send(Ok(guard.child.pid())).is_err() {
