@@ -7,7 +7,6 @@ use std::{
     future::Future,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    pin::pin,
     process, thread,
     time::Duration,
 };
@@ -45,6 +44,13 @@ impl Fake {
         }
     }
 
+    /// One that ends in order, however long that takes.
+    fn plays_to_its_end(steps: &str) -> Self {
+        let fake = Self::plays(steps);
+        let criu = fake.criu.clone().grace(PATIENCE);
+        Self { criu, ..fake }
+    }
+
     fn images(&self) -> PathBuf {
         self.directory.path().join("images")
     }
@@ -60,19 +66,30 @@ impl Fake {
 
     /// Waits until it has heard `what`.
     fn hears(&self, what: &str) {
-        let mut message = vec![0; 1 << 16];
-        loop {
-            let length = self.ear.recv(&mut message).unwrap();
-            if String::from_utf8_lossy(&message[..length]).contains(what) {
-                return;
-            }
-        }
+        hears(&self.ear, what);
+    }
+
+    /// Resolves when it has heard `what`.
+    async fn has_heard(&self, what: &'static str) {
+        let ear = self.ear.try_clone().unwrap();
+        let heard = tokio::task::spawn_blocking(move || hears(&ear, what));
+        heard.await.unwrap();
     }
 
     /// Nothing is left: no child, no descriptor but those that there were.
     async fn leaves_nothing(self) {
         within(self.criu.idle()).await;
         assert_eq!(names(&self.images()), [""; 0]);
+    }
+}
+
+fn hears(ear: &UnixDatagram, what: &str) {
+    let mut message = vec![0; 1 << 16];
+    loop {
+        let length = ear.recv(&mut message).unwrap();
+        if String::from_utf8_lossy(&message[..length]).contains(what) {
+            return;
+        }
     }
 }
 
@@ -395,7 +412,7 @@ async fn every_hook_reaches_its_method() {
 #[tokio::test]
 async fn a_hook_that_fails_ends_the_call_where_criu_gives_up() {
     for hook in Hook::ALL.into_iter().filter(|hook| hook.aborts()) {
-        let fake = Fake::plays(&format!("take\n{}\nreply", step(hook)));
+        let fake = Fake::plays_to_its_end(&format!("take\n{}\nreply", step(hook)));
         let mut hooks = Hooks {
             refuses: Some(hook),
             ..Hooks::default()
@@ -453,9 +470,9 @@ async fn an_unknown_hook_is_acknowledged_and_told() {
 
 #[tokio::test]
 async fn a_cancelled_dump_ends_where_its_writes_are_refused() {
-    let fake = Fake::plays("take\nwrite-until-refused\nfail");
-    let cancel = tokio::time::sleep(Duration::from_millis(50));
-    let error = within(fake.criu.dump(&fake.dump()).until(cancel).into_future())
+    let fake = Fake::plays_to_its_end("take\nwrite-until-refused\nfail");
+    let writes = fake.has_heard("writes");
+    let error = within(fake.criu.dump(&fake.dump()).until(writes).into_future())
         .await
         .unwrap_err();
     assert!(
@@ -467,12 +484,11 @@ async fn a_cancelled_dump_ends_where_its_writes_are_refused() {
 
 #[tokio::test]
 async fn a_dropped_dump_is_cancelled_at_its_next_hook() {
-    let fake = Fake::plays("take\nwrite-until-refused\nnotify post-dump\nreply");
+    let fake = Fake::plays_to_its_end("take\nwrite-until-refused\nnotify post-dump\nreply");
     let options = fake.dump();
-    {
-        let mut call = pin!(fake.criu.dump(&options).into_future());
-        let soon = tokio::time::timeout(Duration::from_millis(100), &mut call).await;
-        soon.unwrap_err();
+    tokio::select! {
+        ended = fake.criu.dump(&options).into_future() => panic!("{ended:?}"),
+        () = fake.has_heard("writes") => {}
     }
     within(fake.criu.idle()).await;
     fake.hears("notify_success: Some(false)");
@@ -480,7 +496,7 @@ async fn a_dropped_dump_is_cancelled_at_its_next_hook() {
 
 #[test]
 fn a_dump_is_cancelled_also_where_its_runtime_is_dropped() {
-    let fake = Fake::plays("take\nwrite-until-refused\nnotify post-dump\nreply");
+    let fake = Fake::plays_to_its_end("take\nwrite-until-refused\nnotify post-dump\nreply");
     let options = fake.dump();
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
@@ -488,37 +504,40 @@ fn a_dump_is_cancelled_also_where_its_runtime_is_dropped() {
             .build()
             .unwrap()
     };
-    runtime().block_on(async {
-        let call = fake.criu.dump(&options).into_future();
-        let _ = tokio::time::timeout(Duration::from_millis(100), call).await;
-    });
+    let (criu, first) = (fake.criu.clone(), runtime());
+    first.spawn(async move { criu.dump(&options).await });
+    first.block_on(fake.has_heard("writes"));
+    drop(first);
     runtime().block_on(within(fake.criu.idle()));
     fake.hears("notify_success: Some(false)");
 }
 
 #[tokio::test]
 async fn a_hook_under_way_is_dropped_with_its_call() {
-    struct Stuck;
+    struct Stuck(Option<tokio::sync::oneshot::Sender<()>>);
     #[async_trait]
     impl Notify for Stuck {
         async fn post_dump(&mut self) -> HookResult {
+            let _ = self.0.take().ok_or("it is called twice")?.send(());
             std::future::pending().await
         }
     }
-    let fake = Fake::plays("take\nnotify post-dump\nreply");
+    let fake = Fake::plays_to_its_end("take\nnotify post-dump\nreply");
     let options = fake.dump();
-    let mut stuck = Stuck;
+    let (tell, under_way) = tokio::sync::oneshot::channel();
+    let mut stuck = Stuck(Some(tell));
     let call = fake.criu.dump(&options).notify(&mut stuck);
-    let error = within(call.within(Duration::from_millis(100)).into_future())
+    let under_way = async { under_way.await.unwrap() };
+    let error = within(call.until(under_way).into_future())
         .await
         .unwrap_err();
-    assert!(matches!(error, Error::Deadline { .. }), "{error}");
+    assert!(matches!(error, Error::Cancelled { .. }), "{error}");
     fake.hears("notify_success: Some(false)");
 }
 
 #[tokio::test]
 async fn a_dump_that_completes_all_the_same_is_a_success() {
-    let fake = Fake::plays("take\nnotify post-dump\nwait-for-file\nreply");
+    let fake = Fake::plays_to_its_end("take\nnotify post-dump\nwait-for-file\nreply\nexit 0");
     let go = fake.directory.path().join("go");
     let criu = fake.criu.clone().environment("FAKE_SWRK_GO", &go);
     let options = fake.dump();

@@ -3,7 +3,7 @@
 //!
 //! `FAKE_SWRK` is a list of steps, one a line. Version and feature checks, which a client makes
 //! by itself, are answered as CRIU 4.2.1 would, without a step. Each message that arrives is
-//! sent to the datagram socket `FAKE_SWRK_HEARD`, if that is set.
+//! sent to the datagram socket `FAKE_SWRK_HEARD`, if that is set, and so is what is said there.
 //!
 //! ```text
 //! take                    waits for a request
@@ -20,7 +20,7 @@
 //! huge BYTES              a reply of so many bytes
 //! say TEXT                writes to stderr
 //! flood BYTES             writes so many bytes to stderr
-//! write-until-refused     writes to a file until the kernel does not let it
+//! write-until-refused     says `writes` there, and writes to a file until the kernel does not let it
 //! wait-for-file           waits until the file `FAKE_SWRK_GO` is there
 //! hang                    waits for ever, also when the socket closes
 //! exit STATUS             ends
@@ -248,13 +248,7 @@ impl Fake {
             return None;
         }
         let request = CriuReq::decode(&bytes[..length]).unwrap();
-        if let Some(heard) = env::var_os("FAKE_SWRK_HEARD") {
-            let said = format!("{request:?}");
-            let mouth = UnixDatagram::unbound().unwrap();
-            // The test may be over, or listen to the first messages only.
-            mouth.set_nonblocking(true).unwrap();
-            let _ = mouth.send_to(said.as_bytes(), heard);
-        }
+        tell(&format!("{request:?}"));
         Some(request)
     }
 
@@ -282,9 +276,20 @@ impl Fake {
     }
 }
 
+/// Tells the test something.
+fn tell(what: &str) {
+    if let Some(heard) = env::var_os("FAKE_SWRK_HEARD") {
+        let mouth = UnixDatagram::unbound().unwrap();
+        // The test may be over, or listen to the first messages only.
+        mouth.set_nonblocking(true).unwrap();
+        let _ = mouth.send_to(what.as_bytes(), heard);
+    }
+}
+
 /// Writes as CRIU writes pages, until it is cancelled.
 fn write_until_refused() {
     let file = tempfile::tempfile().unwrap();
+    tell("writes");
     loop {
         match rustix::io::pwrite(&file, &[0; 4096], 0) {
             Ok(_) => thread::sleep(Duration::from_millis(1)),
