@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long a killed process may take to end and to be reaped.
-const DEATH: Duration = Duration::from_secs(2);
+const DEATH: Duration = Duration::from_secs(10);
 /// Deeper than any tree of processes.
 const MAX_PROCESSES: usize = 1 << 16;
 

@@ -26,7 +26,7 @@ use super::Leftover;
 use crate::{swrk, sys};
 
 /// How long a killed process may take to end and to be reaped.
-const DEATH: Duration = Duration::from_secs(2);
+const DEATH: Duration = Duration::from_secs(10);
 /// How often it is looked whether one has been: that a process is reaped no event tells before
 /// Linux 6.9.
 const LOOK: Duration = Duration::from_millis(1);
