@@ -65,11 +65,20 @@ pub(super) struct Program {
 /// What its thread is told.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// These processes run, and get their memory from it. The answer comes when they are looked
-    /// after, or, where it has ended already, when they have: with what is left of them.
-    Guard(Tree, oneshot::Sender<Vec<Leftover>>),
+    /// Processes are to come that get their memory from it.
+    Guard(Expected),
     /// End it, and them.
     GiveUp,
+}
+
+/// The processes of a restore that is under way.
+#[derive(Debug)]
+pub(super) struct Expected {
+    /// They come before any of them runs, from the restore itself: whoever waits for that may be
+    /// gone by then.
+    tree: oneshot::Receiver<Tree>,
+    /// They are looked after; or, where it has ended already, they have: with what is left of them.
+    answer: oneshot::Sender<Vec<Leftover>>,
 }
 
 /// How it ended.
@@ -123,19 +132,25 @@ impl Daemon {
         let _ = self.orders.send(order);
     }
 
-    /// Has its thread look after processes. Returns when that is so, or, where the daemon has
-    /// ended too early already, with its error, when they have ended.
-    pub async fn guard(&self, tree: Tree) -> Result<(), PagesError> {
+    /// Has its thread look after processes as soon as they come. The future is ready when that is
+    /// so, or, where the daemon has ended too early already, with its error, when they have ended.
+    pub fn guard(
+        &self,
+        tree: oneshot::Receiver<Tree>,
+    ) -> impl Future<Output = Result<(), PagesError>> + use<> {
         let (answer, answered) = oneshot::channel();
-        self.order(Order::Guard(tree, answer));
-        // No answer is a thread that has ended: the daemon has brought all memory.
-        let left = answered.await.unwrap_or_default();
-        let end = self.ended.borrow().clone();
-        let Some(mut end) = end else { return Ok(()) };
-        if let End::Early { left: more, .. } = &mut end {
-            more.extend(left);
+        self.order(Order::Guard(Expected { tree, answer }));
+        let ended = self.ended.clone();
+        async move {
+            // No answer is a thread that has ended: the daemon has brought all memory.
+            let left = answered.await.unwrap_or_default();
+            let end = ended.borrow().clone();
+            let Some(mut end) = end else { return Ok(()) };
+            if let End::Early { left: more, .. } = &mut end {
+                more.extend(left);
+            }
+            end.into()
         }
-        end.into()
     }
 
     /// Waits for its end.
@@ -157,10 +172,12 @@ impl Daemon {
         }
     }
 
-    /// Ends it, and waits for that. Returns how it ended, and whether it had ended before.
+    /// Ends it and those that it was to guard, and waits for that. Returns how it ended, and whether
+    /// it had ended before.
     pub async fn end(self) -> (End, bool) {
+        let before = self.ended.borrow().is_some();
+        self.order(Order::GiveUp);
         let Self { orders, ended, .. } = self;
-        let before = ended.borrow().is_some();
         drop(orders);
         (last(ended).await, before)
     }
@@ -227,6 +244,7 @@ async fn serve(
         child,
         socket: Socket(&program.work),
         tree: None,
+        expected: None,
     };
     if let Err(source) = guard.ready(status, &mut todo).await {
         // It is gone before that is told.
@@ -237,6 +255,7 @@ async fn serve(
         return;
     }
     let exit = guard.until_its_end(&mut todo).await;
+    let mut expected = guard.expected.take();
     let end = guard.end(exit);
     let filled = matches!(end, End::Filled);
     publish.send_replace(Some(end));
@@ -244,10 +263,17 @@ async fn serve(
         return;
     }
     // A restore that is just succeeding gives word of its processes yet.
-    while let Some(order) = todo.recv().await {
-        if let Order::Guard(tree, answer) = order {
+    loop {
+        if let Some(Expected { tree, answer }) = expected.take()
+            && let Ok(tree) = tree.await
+        {
             // Nobody may be waiting any more.
             let _ = answer.send(tree.end());
+        }
+        match todo.recv().await {
+            Some(Order::Guard(more)) => expected = Some(more),
+            Some(Order::GiveUp) => {}
+            None => return,
         }
     }
 }
@@ -277,12 +303,21 @@ impl Program {
     }
 }
 
+/// Waits for processes that are to come. `None` if their restore has failed.
+async fn come(expected: &mut Option<Expected>) -> Option<Tree> {
+    match expected {
+        Some(Expected { tree, .. }) => tree.await.ok(),
+        None => std::future::pending().await,
+    }
+}
+
 /// The daemon, and those that need it.
 struct Guard<'a> {
     child: Child,
     // After the daemon, which makes it.
     socket: Socket<'a>,
     tree: Option<Tree>,
+    expected: Option<Expected>,
 }
 
 impl Guard<'_> {
@@ -318,21 +353,24 @@ impl Guard<'_> {
     ) -> Option<ExitStatus> {
         let mut wanted = true;
         loop {
+            if !wanted && self.tree.is_none() && self.expected.is_none() {
+                self.child.kill();
+            }
             tokio::select! {
                 biased;
                 exit = self.child.ended() => return exit.ok(),
-                order = todo.recv(), if wanted => match order {
-                    Some(Order::Guard(tree, answer)) => {
+                tree = come(&mut self.expected) => {
+                    // Without it there are none.
+                    let expected = self.expected.take();
+                    if let (Some(tree), Some(Expected { answer, .. })) = (tree, expected) {
                         self.tree = Some(tree);
                         let _ = answer.send(Vec::new());
                     }
+                }
+                order = todo.recv(), if wanted => match order {
+                    Some(Order::Guard(expected)) => self.expected = Some(expected),
                     Some(Order::GiveUp) => self.child.kill(),
-                    None => {
-                        wanted = false;
-                        if self.tree.is_none() {
-                            self.child.kill();
-                        }
-                    }
+                    None => wanted = false,
                 },
             }
         }

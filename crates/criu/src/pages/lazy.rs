@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 use super::{
     PagesError,
     daemon::{Daemon, End, Order, Program},
-    tree::Tree,
 };
 use crate::{Call, Criu, Error, KnownCause, OptionError, Options, Request, Restored, options::Tls};
 
@@ -208,16 +207,13 @@ impl LazyDaemon {
             // It is told for later, when this future is gone.
             let _ = tell.send(());
         });
-        let (hand_over, mut handed_over) = oneshot::channel();
-        let call = call.hand_over(hand_over);
-        let error = match call.await {
+        // As they are before they run: a root that has read zeros since may be dead, and its
+        // children not to be found; and this future may be gone.
+        let (hand_over, handed_over) = oneshot::channel();
+        let guarded = daemon.guard(handed_over);
+        let error = match call.hand_over(hand_over).await {
             Ok(restored) => {
-                // As they were before they ran: a root that has read zeros since may be dead, and
-                // its children not to be found.
-                let tree = handed_over.try_recv();
-                let tree = tree.unwrap_or_else(|_| Tree::of(restored.pid));
-                let guarded = daemon.guard(tree).await;
-                guarded.map_err(in_vain)?;
+                guarded.await.map_err(in_vain)?;
                 return Ok(LazyRestored { restored, daemon });
             }
             Err(error) => error,

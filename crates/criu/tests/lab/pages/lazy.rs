@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::Path,
+    pin::pin,
     process::Command,
     time::{Duration, Instant},
 };
@@ -17,6 +18,8 @@ use stasis_criu::{
     options::PageServer,
     pages::{LazyPages, LazyRestored, PagesError},
 };
+
+use tokio::sync::oneshot;
 
 use super::{Directories, Ending, Subject, memory, names, reap, run};
 use crate::victim::{self, Victim};
@@ -129,6 +132,17 @@ impl Notify for Signals {
     }
 }
 
+/// Tells that processes are about to run, and never lets the hook end.
+struct Resuming(Option<oneshot::Sender<()>>);
+
+#[async_trait]
+impl Notify for Resuming {
+    async fn post_resume(&mut self) -> HookResult {
+        drop(self.0.take());
+        std::future::pending().await
+    }
+}
+
 /// Waits for a daemon's end before the restore can reply.
 struct Filled(Option<Ending>);
 
@@ -192,6 +206,30 @@ async fn memory_that_is_there_before_the_restore_has_replied_is_enough() {
     drop(lazy);
     dumped.victim.is_well(&dumped.tree);
     assert_eq!(memory(dumped.victim.pid(), MIB), dumped.memory);
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn processes_get_their_memory_though_nobody_waits_for_their_restore_any_more() {
+    let mut dumped = Dumped::new().await;
+    let (criu, options) = (victim::criu(), dumped.options());
+    let daemon = LazyPages::of(&options).start(&criu).await.unwrap();
+    let ending = Ending::of(daemon.pid());
+    let (tell, told) = oneshot::channel();
+    let mut hooks = Resuming(Some(tell));
+    {
+        let call = criu.restore(&options).notify(&mut hooks);
+        let restoring = pin!(daemon.restore(call));
+        tokio::select! {
+            restored = restoring => panic!("{restored:?}"),
+            // It was dropped.
+            told = told => assert!(told.is_err()),
+        }
+    }
+    criu.idle().await;
+    ending.wait();
+    assert_eq!(memory(dumped.victim.pid(), MIB), dumped.memory);
+    dumped.victim.is_well(&dumped.tree);
 }
 
 #[tokio::test]
