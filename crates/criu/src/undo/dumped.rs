@@ -60,6 +60,10 @@ impl Dumped {
         let mut found = Vec::new();
         let mut queue = vec![root];
         while let Some(pid) = queue.pop() {
+            // Who undoes what is left cannot be stopped for it.
+            if pid == rustix::process::getpid() {
+                continue;
+            }
             // It may have ended.
             if let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
                 found.push(Process {
