@@ -15,7 +15,7 @@ demo: build ## Checkpoint and restore a counter in runsc, runc and crun, and sho
 	lab/lab run --suite forky --needs runsc --deadline 300 -- \
 		demo/in-lab '$(abspath target/release)'
 
-test: unit lab-test criu e2e ## Run every test: unit, lab, CRIU and end to end (root; 2 cores: three quarters of an hour)
+test: unit lab-test criu e2e ## Run every test: unit, lab, CRIU and end to end (root; 2 cores: half an hour)
 
 unit: ## Run the tests that need neither root nor the lab
 	cargo test --locked --workspace
