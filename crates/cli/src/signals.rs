@@ -3,7 +3,7 @@
 //! They are caught from the beginning. Were the command to die of one in the middle of a dump, CRIU
 //! would finish it and kill the processes, with nobody told.
 
-use std::{fmt, fs, future::Future, io, num::NonZeroU8, pin::pin};
+use std::{fmt, fs, future::Future, io, num::NonZeroU8, pin::pin, time::Duration};
 
 use stasis_criu::{Call, Error};
 use tokio::{
@@ -105,14 +105,18 @@ impl Signals {
         }
     }
 
-    /// Makes a call, which the first signal cancels. Any further one changes nothing: the
-    /// cancellation brings processes back in order, and cannot be hurried.
+    /// Makes a call, which the first signal cancels, or its deadline. Any further signal changes
+    /// nothing: the cancellation brings processes back in order, and cannot be hurried.
     pub async fn cancel<'a, T: Send + 'a>(
         &mut self,
         output: &Output,
-        progress: &mut Progress,
-        call: Call<'a, T>,
+        mut progress: Progress,
+        deadline: Option<Duration>,
+        mut call: Call<'a, T>,
     ) -> Result<T, Error> {
+        if let Some(deadline) = deadline {
+            call = call.within(deadline);
+        }
         let (cancel, cancelled) = oneshot::channel::<()>();
         let mut cancel = Some(cancel);
         let until = async {

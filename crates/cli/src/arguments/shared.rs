@@ -148,6 +148,14 @@ impl Both {
         }
         options
     }
+
+    /// Takes back what a plan has found and these arguments say otherwise.
+    pub fn over(&self, planned: Options) -> Options {
+        match self.tcp_close {
+            true => planned.tcp_established(false),
+            false => planned,
+        }
+    }
 }
 
 /// What becomes of cgroups.

@@ -33,13 +33,11 @@ pub async fn run(context: &mut Context<'_>, question: Question) -> anyhow::Resul
         }
         Question::Check => {
             let check = context.criu.check();
-            let mut progress = Progress::waiting(context.output, "checking");
+            let progress = Progress::waiting(context.output, "checking");
             let works = context
                 .signals
-                .cancel(context.output, &mut progress, check)
-                .await;
-            drop(progress);
-            works?;
+                .cancel(context.output, progress, None, check);
+            works.await?;
             let json = json!({ "works": true });
             context.output.report("CRIU works on this machine", &json)?;
         }

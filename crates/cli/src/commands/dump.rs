@@ -30,13 +30,9 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
     let options = arguments.options()?;
     let target = Target::hold(arguments.tree.pid)?;
     let plan = DumpPlan::detect(arguments.tree.pid)?.chosen(&options);
-    let mut options = plan.apply(options);
-    if arguments.both.tcp_close {
-        // What was asked for goes before what was found.
-        options = options.tcp_established(false);
-    }
+    let options = arguments.both.over(plan.apply(options));
     let directory = Directory::make(&arguments.images.images_dir)?;
-    let mut progress = match arguments.memory.page_server {
+    let progress = match arguments.memory.page_server {
         true => Progress::waiting(context.output, "dumping"),
         false => Progress::of_dump(context.output, directory.path(), plan.state()),
     };
@@ -46,16 +42,12 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
         saved: false,
     };
     let started = Instant::now();
-    let mut call = context.criu.dump(&options).notify(&mut hooks);
-    if let Some(deadline) = arguments.images.deadline {
-        call = call.within(deadline);
-    }
+    let call = context.criu.dump(&options).notify(&mut hooks);
     let dumped = context
         .signals
-        .cancel(context.output, &mut progress, call)
+        .cancel(context.output, progress, arguments.images.deadline, call)
         .await;
     let took = started.elapsed();
-    drop(progress);
     let dumped = match dumped {
         Ok(dumped) => dumped,
         Err(error) => {

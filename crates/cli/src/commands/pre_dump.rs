@@ -17,26 +17,19 @@ pub async fn run(context: &mut Context<'_>, arguments: &PreDump) -> anyhow::Resu
     let options = arguments.options()?;
     let target = Target::hold(arguments.tree.pid)?;
     let plan = DumpPlan::detect(arguments.tree.pid)?;
-    let mut options = plan.apply(options);
-    if arguments.both.tcp_close {
-        options = options.tcp_established(false);
-    }
+    let options = arguments.both.over(plan.apply(options));
     let directory = Directory::make(&arguments.images.images_dir)?;
-    let mut progress = match arguments.memory.page_server {
+    let progress = match arguments.memory.page_server {
         true => Progress::waiting(context.output, "dumping memory"),
         false => Progress::of_dump(context.output, directory.path(), plan.state()),
     };
     let started = Instant::now();
-    let mut call = context.criu.pre_dump(&options);
-    if let Some(deadline) = arguments.images.deadline {
-        call = call.within(deadline);
-    }
+    let call = context.criu.pre_dump(&options);
     let dumped = context
         .signals
-        .cancel(context.output, &mut progress, call)
+        .cancel(context.output, progress, arguments.images.deadline, call)
         .await;
     let took = started.elapsed();
-    drop(progress);
     let dumped = match dumped {
         Ok(dumped) => dumped,
         Err(error) => {

@@ -28,29 +28,22 @@ use crate::{
 pub async fn run(context: &mut Context<'_>, arguments: &Restore) -> anyhow::Result<Ended> {
     let plan = plan(&arguments.images.images_dir, &arguments.streams)?;
     let options = arguments.options()?;
-    let mut options = match &plan {
+    let options = arguments.both.over(match &plan {
         Some(plan) => plan.apply(options),
         None => options,
-    };
-    if arguments.both.tcp_close {
-        options = options.tcp_established(false);
-    }
+    });
     let needs_terminal = plan.as_ref().is_some_and(RestorePlan::needs_terminal);
     let mut criu = context.criu.clone();
     if needs_terminal || (arguments.both.shell_job && io::stdin().is_terminal()) {
         criu = criu.stdin(terminal()?);
     }
     let mut hooks = Hooks::default();
-    let mut progress = Progress::waiting(context.output, "restoring");
-    let mut call = criu.restore(&options).notify(&mut hooks);
-    if let Some(deadline) = arguments.images.deadline {
-        call = call.within(deadline);
-    }
+    let progress = Progress::waiting(context.output, "restoring");
+    let call = criu.restore(&options).notify(&mut hooks);
     let restored = context
         .signals
-        .cancel(context.output, &mut progress, call)
+        .cancel(context.output, progress, arguments.images.deadline, call)
         .await;
-    drop(progress);
     let restored = restored.map_err(|error| match error.left().is_empty() {
         false => error.into(),
         true => anyhow::Error::from(error).context(Fate(String::from("no process was restored"))),
