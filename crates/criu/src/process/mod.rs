@@ -30,7 +30,7 @@ mod error;
 mod exit;
 mod manage;
 mod plan;
-mod procfs;
+pub(crate) mod procfs;
 mod run;
 mod state;
 mod stdio;

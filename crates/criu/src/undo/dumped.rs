@@ -25,7 +25,7 @@ use rustix::{
 };
 
 use super::{Leftover, rules::Lock};
-use crate::{swrk, sys};
+use crate::{process::procfs::Entry, swrk, sys};
 
 /// Deeper and wider than any tree of processes.
 const MAX_PROCESSES: usize = 1 << 16;
@@ -160,11 +160,12 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
 
 /// Its network namespace, if it is not that of this process.
 fn foreign_network(pid: Pid) -> Option<Arc<OwnedFd>> {
-    let its = fs::File::open(format!("/proc/{}/ns/net", pid.as_raw_pid())).ok()?;
+    let its = entry(pid)?;
     // CRIU was started by a thread of this one's namespaces, whatever those of the others are.
     let ours = fs::metadata("/proc/thread-self/ns/net").ok()?;
-    let foreign = its.metadata().ok()?.ino() != ours.ino();
-    foreign.then(|| Arc::new(its.into()))
+    let foreign = its.namespace("net").ok()? != ours.ino();
+    let namespace = its.open_namespace("net").ok().filter(|_| foreign);
+    namespace.map(Arc::new)
 }
 
 /// Its sockets, by their descriptors there.
@@ -201,9 +202,13 @@ fn ends(socket: &OwnedFd) -> Option<(SocketAddr, SocketAddr)> {
 
 /// Whether it is stopped by a signal.
 fn is_stopped(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
-    let state = stat.rsplit_once(')').map(|(_, fields)| fields.trim_start());
-    state.is_some_and(|state| state.starts_with('T'))
+    let stat = entry(pid).and_then(|entry| entry.stat().ok());
+    stat.is_some_and(|stat| stat.state == b'T')
+}
+
+/// What `/proc` has of it, unless it has been reaped.
+fn entry(pid: Pid) -> Option<Entry> {
+    Entry::open(pid.as_raw_pid().unsigned_abs()).ok()
 }
 
 fn has_mapping(pid: Pid) -> bool {
