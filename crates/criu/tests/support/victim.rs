@@ -9,13 +9,18 @@
 //! threads and children. On a connection it answers each byte with the next higher one. Memory is
 //! filled with what does not compress.
 
+#[path = "silence.rs"]
+mod silence;
+
 use std::{
-    env, fs,
+    env,
     io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     process, thread,
     time::Duration,
 };
+
+use silence::silence;
 
 /// What a process wakes up for.
 const BEAT: Duration = Duration::from_millis(1);
@@ -74,20 +79,6 @@ fn child() -> process::Child {
         .stdout(process::Stdio::piped())
         .spawn()
         .unwrap()
-}
-
-/// Standard streams of which nobody is the other end.
-fn silence() {
-    let null = fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .unwrap();
-    rustix::stdio::dup2_stdin(&null).unwrap();
-    rustix::stdio::dup2_stderr(&null).unwrap();
-    drop(null);
-    // Whoever started it waits for the end of this one.
-    rustix::stdio::dup2_stdout(rustix::stdio::stdin()).unwrap();
 }
 
 fn beat() {

@@ -23,6 +23,8 @@
 //! | `ring` | io_uring |
 //!
 mod features;
+#[path = "../silence.rs"]
+mod silence;
 mod sys;
 
 use std::{
@@ -33,6 +35,7 @@ use std::{
     time::Duration,
 };
 
+use silence::silence;
 use sys::Fork;
 
 /// What a process waits from one round to the next.
@@ -102,18 +105,4 @@ fn tell_failures(report: &Path) {
         let _ = file.and_then(|mut file| writeln!(file, "{panic}"));
         std::process::abort();
     }));
-}
-
-/// Standard streams of which nobody is the other end.
-fn silence() {
-    let null = fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .unwrap();
-    rustix::stdio::dup2_stdin(&null).unwrap();
-    rustix::stdio::dup2_stderr(&null).unwrap();
-    drop(null);
-    // Whoever started it waits for the end of this one.
-    rustix::stdio::dup2_stdout(rustix::stdio::stdin()).unwrap();
 }
