@@ -9,7 +9,6 @@ fn this_process_can_be_read() {
     let entry = Entry::open(process::id()).unwrap();
     let stat = entry.stat().unwrap();
     assert_eq!(stat.pid, process::id());
-    assert!(stat.session > 0);
     assert!(!entry.command_line().unwrap().is_empty());
     assert!(!entry.mounts().unwrap().is_empty());
     assert!(entry.namespace("mnt").unwrap() > 0);
@@ -18,6 +17,21 @@ fn this_process_can_be_read() {
         std::env::current_dir().unwrap()
     );
     assert!(boot_time().unwrap() > 0);
+}
+
+#[test]
+fn parent_group_and_session_are_read() {
+    // Not of this process: the leader of its session may be in no namespace of ours.
+    let mut command = process::Command::new("sleep");
+    command.arg("60");
+    crate::sys::new_session(&mut command, false);
+    let mut child = command.spawn().unwrap();
+    let stat = Entry::open(child.id()).and_then(|entry| entry.stat());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let stat = stat.unwrap();
+    assert_eq!(stat.parent, process::id());
+    assert_eq!((stat.group, stat.session), (child.id(), child.id()));
 }
 
 #[test]
