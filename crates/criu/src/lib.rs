@@ -72,6 +72,7 @@ mod client;
 mod diagnosis;
 mod error;
 mod files;
+mod held;
 mod link;
 mod notify;
 pub mod options;

@@ -3,7 +3,6 @@
 //! It inherits its end of the socket and what the caller names, and nothing else.
 
 use std::{
-    collections::VecDeque,
     ffi::OsString,
     io,
     os::{
@@ -19,6 +18,7 @@ use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::{
     child::{Child, SpawnError, cannot},
+    held::descend,
     sys,
     transport::Connection,
 };
@@ -111,51 +111,16 @@ impl Swrk {
             current: Some(0),
             maximum: Some(0),
         };
-        // Parents first: a child that is made meanwhile inherits the limit.
-        let mut queue = VecDeque::from([self.pid()]);
-        while let Some(pid) = queue.pop_front() {
+        // A child that is made meanwhile inherits the limit.
+        descend([self.pid()], |pid| {
             // It may have ended.
             let _ = rustix::process::prlimit(Some(pid), Resource::Fsize, none);
-            queue.extend(children(pid));
-        }
+            true
+        });
     }
 }
 
 /// A process id as CRIU sends it. No process has one that is not positive.
 pub(crate) fn pid(raw: i32) -> Option<Pid> {
     Some(raw).filter(|raw| *raw > 0).and_then(Pid::from_raw)
-}
-
-/// The children of `parent`, of all its threads. None if it has ended.
-pub(crate) fn children(parent: Pid) -> Vec<Pid> {
-    threads(parent)
-        .into_iter()
-        .filter_map(|thread| {
-            std::fs::read_to_string(
-                task(parent)
-                    .join(thread.as_raw_pid().to_string())
-                    .join("children"),
-            )
-            .ok()
-        })
-        .flat_map(|children| {
-            children
-                .split_whitespace()
-                .filter_map(|child| pid(child.parse().ok()?))
-                .collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-/// The threads of `process`. None if it has ended.
-pub(crate) fn threads(process: Pid) -> Vec<Pid> {
-    std::fs::read_dir(task(process))
-        .into_iter()
-        .flatten()
-        .filter_map(|thread| pid(thread.ok()?.file_name().to_str()?.parse().ok()?))
-        .collect()
-}
-
-fn task(process: Pid) -> PathBuf {
-    PathBuf::from(format!("/proc/{}/task", process.as_raw_pid()))
 }

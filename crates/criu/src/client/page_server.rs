@@ -1,11 +1,8 @@
 //! A page server that CRIU has made, and that can be waited for.
 
-use std::{os::fd::OwnedFd, process::ExitStatus};
+use std::{process::ExitStatus, time::Duration};
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec},
-    process::{Pid, PidfdFlags, Signal},
-};
+use rustix::process::{Pid, Signal};
 
 use super::{
     Criu,
@@ -13,13 +10,10 @@ use super::{
     connection::Connection,
     outcome::{self, PageServerStarted},
 };
-use crate::{Error, Options, Request, link::ProtocolError, unknown::MalformedMessage};
+use crate::{Error, Options, Request, held::Held, link::ProtocolError, unknown::MalformedMessage};
 
 /// How long a killed page server may take to end.
-const DEATH: Timespec = Timespec {
-    tv_sec: 2,
-    tv_nsec: 0,
-};
+const DEATH: Duration = Duration::from_secs(2);
 
 /// A page server that can be waited for, from [`Criu::start_page_server_child`]. It ends when its
 /// dump has ended, or when this is dropped.
@@ -27,7 +21,7 @@ const DEATH: Timespec = Timespec {
 pub struct PageServerChild {
     connection: Option<Connection>,
     /// It goes on when its CRIU has ended, unless it is ended too.
-    pidfd: OwnedFd,
+    held: Held,
     /// Its process.
     pub pid: Pid,
     /// The port on which it listens; 0 where it was given a socket.
@@ -42,10 +36,10 @@ impl PageServerChild {
         let mut connection = Connection::with(criu, needs).await?;
         let started = connection.ask(ask, outcome::page_server).await;
         match started.and_then(held) {
-            Ok((pid, pidfd, port)) => Ok(Self {
+            Ok((held, port)) => Ok(Self {
                 connection: Some(connection),
-                pidfd,
-                pid,
+                pid: held.pid(),
+                held,
                 port,
             }),
             Err(error) => {
@@ -81,16 +75,14 @@ impl PageServerChild {
 
 impl Drop for PageServerChild {
     fn drop(&mut self) {
-        // It may have ended.
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.held.send(Signal::KILL);
         // It writes no more when this is gone. A process that is killed ends, and soon.
-        let mut end = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let _ = rustix::event::poll(&mut end, Some(&DEATH));
+        let _ = self.held.ends_within(DEATH);
     }
 }
 
 /// Its process, which its CRIU has not reaped yet.
-fn held(started: PageServerStarted) -> Result<(Pid, OwnedFd, u16), Error> {
+fn held(started: PageServerStarted) -> Result<(Held, u16), Error> {
     let request = Request::PageServerChild;
     let missing = MalformedMessage::Missing {
         message: "criu.criu_page_server_info",
@@ -101,11 +93,10 @@ fn held(started: PageServerStarted) -> Result<(Pid, OwnedFd, u16), Error> {
         source: ProtocolError::Malformed(missing),
         left: Vec::new().into(),
     })?;
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
-    let pidfd = pidfd.map_err(|source| Error::Prepare {
+    let held = Held::take(pid).map_err(|source| Error::Prepare {
         request,
         step: "open a pidfd",
         source: source.into(),
     })?;
-    Ok((pid, pidfd, started.port))
+    Ok((held, started.port))
 }

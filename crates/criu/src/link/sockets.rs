@@ -2,7 +2,6 @@
 //! for the other end of one.
 
 use std::{
-    fs,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
@@ -10,10 +9,10 @@ use std::{
 
 use rustix::{
     net::{Shutdown, shutdown, sockopt},
-    process::{Pid, PidfdFlags, PidfdGetfdFlags},
+    process::Pid,
 };
 
-use crate::swrk::children;
+use crate::held::{Held, descend};
 
 /// The socket of a dump whose pages go elsewhere.
 #[derive(Debug)]
@@ -35,33 +34,17 @@ impl PageSocket {
             Self::Ours(socket) => shut(socket),
             Self::ToServer(_) | Self::Listening(_) => {
                 // A pre-dump is made by a child.
-                let mut queue: Vec<Pid> = swrk.into_iter().collect();
-                while let Some(pid) = queue.pop() {
-                    self.sockets_of(pid).for_each(|socket| shut(&socket));
-                    queue.extend(children(pid));
-                }
+                descend(swrk, |pid| {
+                    let held = Held::take(pid);
+                    for (_, socket) in held.iter().flat_map(Held::sockets) {
+                        if self.is(&socket) {
+                            shut(&socket);
+                        }
+                    }
+                    true
+                });
             }
         }
-    }
-
-    /// Those of a process's sockets that are this one.
-    fn sockets_of(&self, pid: Pid) -> impl Iterator<Item = OwnedFd> {
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();
-        let entries = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_pid()));
-        entries
-            .into_iter()
-            .flatten()
-            .filter_map(Result::ok)
-            .filter(|entry| {
-                fs::read_link(entry.path())
-                    .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
-            })
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter_map(move |number| {
-                let pidfd = pidfd.as_ref()?;
-                rustix::process::pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()).ok()
-            })
-            .filter(|socket| self.is(socket))
     }
 
     fn is(&self, socket: &OwnedFd) -> bool {

@@ -4,26 +4,24 @@
 
 use std::{
     collections::HashSet,
-    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, Signal};
 
 use crate::{
-    swrk::children,
-    undo::{Leftover, is_gone},
+    held::{Held, descend},
+    process::procfs::children,
+    undo::Leftover,
 };
 
 /// How long a killed process may take to end and to be reaped.
 const DEATH: Duration = Duration::from_secs(10);
-/// Deeper than any tree of processes.
-const MAX_PROCESSES: usize = 1 << 16;
 
 /// A tree of processes, held by pidfds: its members are found also where the root is gone.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    processes: Vec<(Pid, OwnedFd)>,
+    processes: Vec<Held>,
 }
 
 impl Tree {
@@ -43,7 +41,7 @@ impl Tree {
         // is still the parent of those whom it has made.
         loop {
             self.send(Signal::STOP);
-            let found = self.processes.iter().flat_map(|(pid, _)| children(*pid));
+            let found = self.processes.iter().flat_map(|one| children(one.pid()));
             let found = found.collect();
             if !self.add(found) {
                 break;
@@ -53,32 +51,27 @@ impl Tree {
         let deadline = Instant::now() + DEATH;
         self.processes
             .into_iter()
-            .filter(|(_, pidfd)| !is_gone(pidfd, deadline))
-            .map(|(pid, _)| Leftover::Process { pid })
+            .filter(|process| !process.is_gone(deadline))
+            .map(|process| Leftover::Process { pid: process.pid() })
             .collect()
     }
 
     fn send(&self, signal: Signal) {
-        for (_, pidfd) in &self.processes {
-            // It may have ended.
-            let _ = rustix::process::pidfd_send_signal(pidfd, signal);
+        for process in &self.processes {
+            process.send(signal);
         }
     }
 
     /// Adds these and their descendants. Whether any of them is new.
-    fn add(&mut self, mut queue: Vec<Pid>) -> bool {
-        let known: HashSet<_> = self.processes.iter().map(|(pid, _)| *pid).collect();
+    fn add(&mut self, found: Vec<Pid>) -> bool {
+        let mut known: HashSet<_> = self.processes.iter().map(Held::pid).collect();
         let before = self.processes.len();
-        while let Some(pid) = queue.pop() {
-            let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
-            if let (false, Ok(pidfd)) = (known.contains(&pid), pidfd) {
-                self.processes.push((pid, pidfd));
-                queue.extend(children(pid));
-            }
-            if self.processes.len() > MAX_PROCESSES {
-                break;
-            }
-        }
+        descend(found, |pid| {
+            let new = known.insert(pid).then(|| Held::take(pid).ok()).flatten();
+            let is_new = new.is_some();
+            self.processes.extend(new);
+            is_new
+        });
         self.processes.len() > before
     }
 }

@@ -12,7 +12,6 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid},
 };
@@ -25,7 +24,7 @@ use super::{
     Attached, Exit, ProcessError, TaskState, Tree,
     procfs::{Entry, Stat},
 };
-use crate::sys;
+use crate::{held::ends_within, sys};
 
 /// How long the parent of an ended process is given to take its status, or a tracer to leave it
 /// to us.
@@ -95,7 +94,9 @@ impl Managed {
         let pidfd = open(pid)?;
         let entry = Entry::open(pid)?;
         let stat = entry.stat()?;
-        if TaskState::of(stat.state) != TaskState::Zombie && has_ended(pidfd.as_fd()) {
+        if TaskState::of(stat.state) != TaskState::Zombie
+            && ends_within(pidfd.as_fd(), Duration::ZERO)
+        {
             return Err(ProcessError::Gone { pid });
         }
         let child = is_child(pidfd.as_fd(), pid)?;
@@ -275,7 +276,7 @@ impl Managed {
                 Err(Errno::CHILD) => Some(self.kept_exit().unwrap_or(Exit::Unknown)),
                 Err(errno) => return Err(self.failed("wait for", errno.into())),
             }
-        } else if has_ended(self.pidfd.as_fd()) {
+        } else if ends_within(self.pidfd.as_fd(), Duration::ZERO) {
             self.kept_exit()
         } else {
             None
@@ -337,10 +338,4 @@ fn is_child(pidfd: BorrowedFd<'_>, pid: u32) -> Result<bool, ProcessError> {
             source: errno.into(),
         }),
     }
-}
-
-/// Has it ended, be it as a zombie?
-fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
-    let mut polled = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

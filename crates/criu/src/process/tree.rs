@@ -114,7 +114,7 @@ impl Process {
             started: stat.started,
             command_line: entry.command_line()?,
             working_directory: PathBuf::new(),
-            ids: entry.ids()?,
+            ids: entry.status()?.ids,
             namespaces: None,
             files: Vec::new(),
             maps_io_uring: false,

@@ -19,7 +19,7 @@ use crate::chain::Chain;
 pub(crate) use dumped::Dumped;
 pub(crate) use files::Written;
 pub(crate) use freezer::Freezer;
-pub(crate) use restored::{Restored, is_gone};
+pub(crate) use restored::Restored;
 
 /// Something that a call left and that could not be undone.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use std::{
 
 use stasis_criu::{
     Options,
+    options::External,
     process::{
         Attached, DumpPlan, FileKind, Managed, ProcessError, ProcessState, RestorePlan,
         RestoreStdio, Run, Size, Stdio, Tree,
@@ -114,13 +115,22 @@ fn a_datagram_socket_is_no_half() {
     finish(child);
 }
 
+/// The external files of a shell that is given none.
+fn inherited() -> Vec<External> {
+    let child = ready("", &[]);
+    let files = external_files(&Tree::read(child.id()).unwrap());
+    finish(child);
+    files
+}
+
 #[test]
 fn only_a_file_over_a_strange_mount_is_external() {
     let directory = tempfile::tempdir().unwrap();
     let inside = fs::File::create(directory.path().join("inside")).unwrap();
     let child = ready("", &[&OwnedFd::from(inside)]);
     let tree = Tree::read(child.id()).unwrap();
-    assert!(external_files(&tree).is_empty());
+    // Whoever started the tests may have left them files over strange mounts.
+    assert_eq!(external_files(&tree), inherited());
     refuse_io_uring(&tree).unwrap();
     finish(child);
 }
@@ -251,7 +261,7 @@ fn what_is_opened_behind_the_plan_is_found_when_it_looks_again() {
     let child = ready("", &[&socket]);
     let mut plan = DumpPlan::detect(child.id()).unwrap();
     let known = plan.state().choices.clone().unwrap().external;
-    assert_eq!(known.len(), 1);
+    assert_eq!(known.len(), inherited().len() + 1);
     // What is known is not named again.
     assert_eq!(plan.externals().unwrap(), Vec::<String>::new());
     assert_eq!(plan.state().choices.clone().unwrap().external, known);

@@ -43,6 +43,7 @@ fn ready(script: &str, leave_open: &[&OwnedFd]) -> Child {
         .args(["-c", &format!("{script} echo ready; read nothing")])
         .stdin(Standard::piped())
         .stdout(Standard::piped())
+        .stderr(Standard::null())
         .spawn();
     for descriptor in leave_open {
         rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC).unwrap();

@@ -15,6 +15,7 @@ mod mounts;
 mod net;
 mod stat;
 mod status;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,8 @@ pub use mounts::Mount;
 pub use net::{Family, InternetSocket, SocketType, TcpState, UnixSocket};
 pub(crate) use stat::Stat;
 pub use status::Ids;
+pub(crate) use status::Status;
+pub(crate) use tasks::{children, threads};
 
 use super::ProcessError;
 use crate::files::head;
@@ -83,11 +86,11 @@ impl Entry {
         Stat::parse(&text).ok_or_else(|| self.strange("stat"))
     }
 
-    /// Whom it runs as.
-    pub(crate) fn ids(&self) -> Result<Ids, ProcessError> {
+    /// Whom it runs as, what it is called itself, what waits for it.
+    pub(crate) fn status(&self) -> Result<Status, ProcessError> {
         // A process may be in 65,536 groups of ten digits.
         let text = self.read("status", 1 << 20)?;
-        Ids::parse(&text).ok_or_else(|| self.strange("status"))
+        Status::parse(&text).ok_or_else(|| self.strange("status"))
     }
 
     /// Its command line, the words separated by spaces.
@@ -197,10 +200,12 @@ impl Entry {
         Ok(sockets)
     }
 
-    /// Does any of its mappings come from a file that is called so?
+    /// Does any of its mappings come from a file that is called so? Of one that has been removed the
+    /// kernel says so behind its name.
     pub(crate) fn maps(&self, name: &str) -> Result<bool, ProcessError> {
         let mut found = false;
         self.lines("maps", |line| {
+            let line = line.strip_suffix(b" (deleted)").unwrap_or(line);
             found |= line.ends_with(name.as_bytes());
             Ok(())
         })?;

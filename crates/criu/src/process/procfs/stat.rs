@@ -14,6 +14,8 @@ pub(crate) struct Stat {
     pub(crate) session: u32,
     /// The device of the controlling terminal, as the kernel packs it; zero for none.
     pub(crate) terminal: u32,
+    /// The kernel's flags of it (`PF_*`, `include/linux/sched.h`).
+    flags: u32,
     /// When it started, in ticks of a hundredth of a second since the machine did.
     pub(crate) started: u64,
 }
@@ -36,8 +38,9 @@ impl Stat {
             Some(u32::try_from(number).unwrap_or(0))
         };
         let (parent, group, session, terminal) = (id()?, id()?, id()?, id()?);
-        // From the eighth field, tpgid, to the twenty-second.
-        let started = text(words.nth(14)?)?;
+        // From the eighth field, tpgid, to the ninth, and to the twenty-second.
+        let flags = text(words.nth(1)?)?;
+        let started = text(words.nth(12)?)?;
         Some(Self {
             pid,
             state,
@@ -45,8 +48,15 @@ impl Stat {
             group,
             session,
             terminal,
+            flags,
             started,
         })
+    }
+
+    /// Does it exit, or is it a zombie?
+    pub(crate) fn is_exiting(&self) -> bool {
+        const PF_EXITING: u32 = 0x4;
+        self.flags & PF_EXITING != 0
     }
 }
 
@@ -70,9 +80,20 @@ mod tests {
                 group: 24423,
                 session: 23846,
                 terminal: 0x8800,
+                flags: 0x40_0000,
                 started: 668_305,
             }
         );
+    }
+
+    #[test]
+    fn who_exits_is_found_by_its_flags() {
+        let of = |flags| {
+            let text = String::from_utf8_lossy(SLEEP).replace("4194304", flags);
+            Stat::parse(text.as_bytes()).unwrap().is_exiting()
+        };
+        assert!(!of("4194304"));
+        assert!(of("4194308"));
     }
 
     #[test]
