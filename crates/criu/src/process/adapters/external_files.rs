@@ -17,9 +17,12 @@ use crate::options::External;
 /// matter of [`Terminals`](super::Terminals).
 ///
 /// ```
-/// use stasis_criu::process::{Tree, adapters::external_files};
+/// use stasis_criu::{Options, process::{Tree, adapters::external_files}};
 ///
-/// assert!(external_files(&Tree::read(std::process::id())?).is_empty());
+/// let mut options = Options::new("/var/lib/images").pid(std::process::id());
+/// for file in external_files(&Tree::read(std::process::id())?) {
+///     options = options.external(file);
+/// }
 /// # Ok::<(), stasis_criu::process::ProcessError>(())
 /// ```
 ///
