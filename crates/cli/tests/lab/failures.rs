@@ -2,10 +2,11 @@
 
 use std::{
     ffi::CStr,
-    fs, io,
+    fs,
+    io::{self, BufRead as _, BufReader, Read as _},
     mem::MaybeUninit,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use rustix::{
@@ -14,8 +15,8 @@ use rustix::{
 };
 
 use crate::{
-    command::{Done, Scratch, done, names, stasis},
-    processes::{PATIENCE, Victim, dump, readable},
+    command::{Done, Scratch, done, names, one_line, stasis},
+    processes::{Held, PATIENCE, Victim, dump, only_child, readable},
 };
 
 #[test]
@@ -89,15 +90,7 @@ fn a_signal_during_a_dump_cancels_it() {
         (Signal::HUP, "SIGHUP", 129),
         (Signal::QUIT, "SIGQUIT", 131),
     ] {
-        fs::create_dir(&images).unwrap();
-        let begun = Begun::watch(Path::new(&images));
-        let pid = victim.pid().to_string();
-        let dump = stasis(["dump", "-t", &pid, "-D", &images])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        begun.wait();
+        let dump = writing_pages(&victim, &images);
         kill_process(Pid::from_child(&dump), signal).unwrap();
         let dump = Done::from(dump.wait_with_output().unwrap());
         assert_eq!(
@@ -117,6 +110,38 @@ fn a_signal_during_a_dump_cancels_it() {
     }
     dump(&victim.held, &images);
     victim.was_dumped();
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_second_signal_does_not_hurry_a_cancellation() {
+    let scratch = Scratch::new();
+    let victim = Victim::start(&scratch, 512);
+    let images = scratch.word("images");
+    let mut dump = writing_pages(&victim, &images);
+    // It cannot end before both have come.
+    let criu = Held::new(only_child(dump.id()));
+    criu.stop();
+    let ours = Pid::from_child(&dump);
+    let mut stderr = BufReader::new(dump.stderr.take().unwrap());
+    for answer in ["cancelling\n", "still cancelling, "] {
+        kill_process(ours, Signal::INT).unwrap();
+        let mut said = String::new();
+        stderr.read_line(&mut said).unwrap();
+        let answer = format!("stasis: SIGINT: {answer}");
+        assert!(said.starts_with(&answer), "{said}");
+    }
+    criu.go_on();
+
+    assert_eq!(dump.wait().unwrap().code(), Some(130));
+    let mut last = String::new();
+    stderr.read_to_string(&mut last).unwrap();
+    let last = one_line(&last);
+    assert!(
+        last.starts_with("the dump was cancelled; process "),
+        "{last}"
+    );
+    runs_on(&last, &victim);
 }
 
 #[test]
@@ -176,6 +201,20 @@ fn what_cannot_be_said_does_not_hide_what_was_done() {
         "{error}"
     );
     victim.was_dumped();
+}
+
+/// A dump of a victim into the new directory `images`, when CRIU has begun to write pages.
+fn writing_pages(victim: &Victim, images: &str) -> Child {
+    fs::create_dir(images).unwrap();
+    let begun = Begun::watch(Path::new(images));
+    let pid = victim.pid().to_string();
+    let dump = stasis(["dump", "-t", &pid, "-D", images])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    begun.wait();
+    dump
 }
 
 /// An error ends with the word that the process runs on, and so it does.

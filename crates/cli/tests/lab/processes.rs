@@ -52,6 +52,19 @@ impl Held {
             !fs::exists(format!("/proc/{}", self.pid)).unwrap()
         });
     }
+
+    /// Stops it, and waits until it has stopped.
+    pub fn stop(&self) {
+        pidfd_send_signal(&self.pidfd, Signal::STOP).unwrap();
+        eventually("it is stopped", || {
+            status(self.pid, "State").starts_with('T')
+        });
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        pidfd_send_signal(&self.pidfd, Signal::CONT).unwrap();
+    }
 }
 
 impl Drop for Held {
@@ -67,6 +80,24 @@ fn eventually(what: &str, is: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// What `/proc/PID/status` says behind a heading.
+fn status(pid: u32, heading: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = status
+        .lines()
+        .find_map(|line| line.strip_prefix(heading)?.strip_prefix(":"));
+    String::from(value.unwrap().trim())
+}
+
+/// The one child of a process.
+pub fn only_child(pid: u32) -> u32 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let children: String = tasks
+        .map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap())
+        .collect();
+    children.trim().parse().unwrap()
 }
 
 /// Waits until there is something to read.
@@ -208,14 +239,12 @@ impl Drop for Victim {
 
 /// A victim runs, and has nothing of CRIU's.
 pub fn is_well(pid: u32) {
-    let of = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
-    assert!(!of("maps").contains("CRIUMFD"));
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    assert!(!maps.contains("CRIUMFD"));
     let beats = || {
-        let status = of("status");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        line.unwrap().trim().parse::<u64>().unwrap()
+        status(pid, "voluntary_ctxt_switches")
+            .parse::<u64>()
+            .unwrap()
     };
     let before = beats();
     eventually("it wakes up", || beats() > before);
