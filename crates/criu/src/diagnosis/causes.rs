@@ -220,6 +220,13 @@ known_causes! {
     PageServerUnreachable(Dump) ["Can't connect to server"],
         "there is no page server at that address",
         "start it before the dump, and see to the way there";
+    PageServerLost(Dump) ["Can't write pages to socket", "Can't send PSI * to server"],
+        "the page server ended the connection",
+        "see what its log says, and whether it wants TLS";
+    TlsFailed(Always) ["TLS handshake failed", "tls: Invalid certificate"],
+        "the two ends did not agree on TLS",
+        "have both use TLS, each with a certificate of an authority that the other knows, or \
+         neither";
 
     // Of parents.
     ParentMissing(Dump) ["Invalid parent image directory provided"],

@@ -114,7 +114,8 @@ fn known_among<'a>(
                 known: Some(known),
             }
         })
-        .next()
+        // What a page server that wants TLS says is taken for a parent's answer.
+        .min_by_key(|finding| finding.known == Some(KnownCause::ParentUnusable))
 }
 
 /// Which image the error in `line` is about: the last that CRIU did not find before. It does not
