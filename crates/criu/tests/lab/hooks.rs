@@ -6,7 +6,6 @@ use std::{
     net::TcpStream,
     os::fd::OwnedFd,
     path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -21,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::{
     conversation::{Bound, Conversation},
+    programs::run,
     victim::{self, PATIENCE},
 };
 
@@ -193,15 +193,6 @@ fn within(pid: u32, arguments: &str) -> String {
     let words = ["-t", &of, "-n", "ip"];
     let words: Vec<_> = words.into_iter().chain(arguments.split(' ')).collect();
     run("nsenter", &words)
-}
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {output:?}"
-    );
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Makes our end of the pair of devices usable.

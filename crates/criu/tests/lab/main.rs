@@ -5,12 +5,14 @@
 mod about;
 mod cancelled;
 mod cancelling;
+mod certificates;
 mod conversation;
 mod exerciser;
 mod hooks;
 mod killed;
 mod outcomes;
 mod pages;
+mod programs;
 mod refusals;
 mod rounds;
 mod service;

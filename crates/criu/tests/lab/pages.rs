@@ -13,14 +13,13 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     os::{fd::OwnedFd, unix::fs::FileExt as _},
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     process::{Pid, PidfdFlags},
 };
-use stasis_criu::Options;
+use stasis_criu::{Error, KnownCause, Options};
 use tempfile::TempDir;
 
 use crate::victim::{self, Victim};
@@ -64,6 +63,30 @@ impl Directories {
             );
             fs::rename(self.images.join(&name), to).unwrap();
         }
+    }
+}
+
+/// The tree of a victim, and its memory.
+struct Before {
+    tree: Vec<u32>,
+    memory: u64,
+}
+
+impl Before {
+    fn of(victim: &Victim) -> Self {
+        Self {
+            tree: victim.tree(),
+            memory: memory(victim.pid(), 64),
+        }
+    }
+
+    /// It comes back from the two directories as it was.
+    async fn comes_back(self, victim: &mut Victim, directories: &Directories) {
+        directories.unite();
+        let options = victim::options(&directories.other);
+        victim::criu().restore(&options).await.unwrap();
+        victim.is_well(&self.tree);
+        assert_eq!(memory(victim.pid(), 64), self.memory);
     }
 }
 
@@ -121,6 +144,14 @@ impl Subject {
     }
 }
 
+/// The known cause of what CRIU could not do.
+fn cause(error: &Error) -> Option<KnownCause> {
+    match error {
+        Error::Failed { diagnosis, .. } | Error::NoReply { diagnosis, .. } => diagnosis.known,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Waits for the end of a child of this process that was dumped, so that its id is free.
 fn reap(pid: u32) {
     let pid = Pid::from_raw(pid.cast_signed());
@@ -162,13 +193,4 @@ fn memory(pid: u32, mib: u64) -> u64 {
         hasher.write(&page);
     }
     hasher.finish()
-}
-
-/// Runs a program of the lab's.
-fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {output:?}"
-    );
 }

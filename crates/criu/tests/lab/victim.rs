@@ -12,6 +12,8 @@ use std::{
 
 use stasis_criu::{Criu, Options, options::CgroupMode};
 
+use crate::programs::run;
+
 /// Says what is missing when a test is started outside of the lab.
 const LAB: &str = "these tests need the lab: make test, or lab/lab run -- TEST --ignored";
 /// For what takes an instant, on a machine that is busy with other tests.
@@ -202,18 +204,12 @@ fn beats(pids: &[u32]) -> BTreeMap<String, u64> {
 
 /// Removes all rules of the network namespace, which is the lab's own.
 pub fn forget_rules() {
-    let status = Command::new("iptables").arg("--flush").status().unwrap();
-    assert!(status.success());
+    run("iptables", &["--flush"]);
 }
 
 /// All rules of the network namespace.
 pub fn rules() -> String {
-    let of = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{program}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let all = of("iptables-save", &[]) + &of("nft", &["list", "ruleset"]);
+    let all = run("iptables-save", &[]) + &run("nft", &["list", "ruleset"]);
     // Not the chains, which stay when they are empty.
     all.lines()
         .filter(|line| line.contains("DROP") || line.contains("drop") || line.contains("CRIU"))

@@ -12,13 +12,17 @@ use std::{
 use async_trait::async_trait;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use stasis_criu::{
-    Error, Hook, HookResult, Notify, Options, options::PageServer, pages::LazyPages,
+    Error, Hook, HookResult, Notify, Options,
+    options::{PageServer, Tls},
+    pages::LazyPages,
 };
 use tokio::{net::TcpStream, sync::oneshot, time::timeout};
 
 use crate::{
+    certificates::Certificates,
     criu, directory, end,
     memory::Memory,
+    programs::run,
     victim::{self, PATIENCE, Victim},
 };
 
@@ -46,11 +50,6 @@ impl Drop for Network {
     }
 }
 
-fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-}
-
 /// A process in a PID namespace of its own, where its id is free for a restore while it is there.
 struct Contained {
     parent: Child,
@@ -58,12 +57,12 @@ struct Contained {
 }
 
 impl Contained {
-    fn start() -> Self {
+    fn start(mib: u32) -> Self {
         // The shell's first child is in the new namespace. It alone has the pipe.
         let mut parent = Command::new("unshare")
             .args(["--pid", "sh", "-c", "\"$@\" & exec >/dev/null; wait", "sh"])
             .arg(victim::program("victim"))
-            .args(["--memory", "64", "--threads", "2"])
+            .args(["--memory", &mib.to_string(), "--threads", "2"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -107,23 +106,27 @@ fn lazy_dump_of(pid: u32, images: &Path) -> Options {
         .page_server(PageServer::listening(PORT))
 }
 
-#[tokio::test]
-#[ignore = "needs the lab's virtual machine"]
-async fn a_lazy_dump_is_fetched_by_a_lazy_restore() {
-    let _network = Network::enter();
+/// Dumps a process of so much memory lazily, and restores it lazily here, over TLS or in the clear.
+async fn is_fetched(mib: u32, tls: Option<Tls>) {
     let (directory, work) = (directory(), directory());
-    let mut contained = Contained::start();
+    let mut contained = Contained::start(mib);
     let memory = Memory::of(contained.pid);
     let before = memory.read();
     let criu = criu();
-    let dump = lazy_dump_of(contained.pid, directory.path());
+    let mut dump = lazy_dump_of(contained.pid, directory.path());
+    if let Some(tls) = &tls {
+        dump = dump.tls(tls.clone());
+    }
     let (mut listens, listening) = listens();
     let fetched = async {
         listening.await.unwrap();
         let options = victim::options(directory.path())
             .work_dir(work.path().to_owned())
             .lazy_pages(true);
-        let daemon = LazyPages::of(&options).from([127, 0, 0, 1].into(), PORT);
+        let mut daemon = LazyPages::of(&options).from(Ipv4Addr::LOCALHOST.into(), PORT);
+        if let Some(tls) = tls {
+            daemon = daemon.tls(tls);
+        }
         let daemon = daemon.start(&criu).await.unwrap();
         let call = criu.restore(&options).within(PATIENCE);
         let lazy = daemon.restore(call).await.unwrap();
@@ -145,6 +148,51 @@ async fn a_lazy_dump_is_fetched_by_a_lazy_restore() {
     let memory = Memory::of(restored.as_raw_pid().cast_unsigned());
     assert!(memory.read() == before, "memory is not what it was");
     end(restored);
+}
+
+#[tokio::test]
+#[ignore = "needs the lab's virtual machine"]
+async fn a_lazy_dump_is_fetched_by_a_lazy_restore() {
+    let _network = Network::enter();
+    is_fetched(64, None).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the lab's virtual machine"]
+async fn a_lazy_dump_is_fetched_over_tls() {
+    let certificates = Certificates::new();
+    // An emulated machine encrypts a megabyte or two in a second.
+    is_fetched(16, Some(certificates.tls())).await;
+}
+
+/// Whoever closes a connection in the clear ends the processes: CRIU takes it for a dump that was
+/// fetched.
+#[tokio::test]
+#[ignore = "needs the lab's virtual machine"]
+async fn a_lazy_dump_over_tls_is_not_ended_by_a_stranger() {
+    let directory = directory();
+    let certificates = Certificates::new();
+    let mut victim = Victim::start(&["--memory", "64", "--threads", "2"]);
+    let tree = victim.tree();
+    let criu = criu();
+    let options = lazy_dump_of(victim.pid(), directory.path()).tls(certificates.tls());
+    let (mut listens, listening) = listens();
+    let came = async {
+        listening.await.unwrap();
+        drop(
+            TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))
+                .await
+                .unwrap(),
+        );
+    };
+    let call = criu.dump(&options).notify(&mut listens).within(PATIENCE);
+    let (dumped, ()) = tokio::join!(call.into_future(), came);
+    let error = dumped.unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("TLS handshake failed"), "{said}");
+    assert!(error.left().is_empty(), "{said}");
+    only_the_log(directory.path());
+    victim.is_well(&tree);
 }
 
 #[tokio::test]
@@ -239,7 +287,11 @@ async fn a_lazy_dump_is_given_up_when_its_pages_could_be_fetched() {
     assert!(left.is_empty(), "{left}");
     assert_eq!(refusal.0, [Hook::PostDump, Hook::StatusReady]);
     victim.is_well(&tree);
-    let names = fs::read_dir(images.path()).unwrap();
+    only_the_log(images.path());
+}
+
+fn only_the_log(images: &Path) {
+    let names = fs::read_dir(images).unwrap();
     let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["dump.log"]);
 }

@@ -6,10 +6,14 @@
 mod cancelled;
 #[path = "../lab/cancelling.rs"]
 mod cancelling;
+#[path = "../lab/certificates.rs"]
+mod certificates;
 mod cgroups;
 mod chain;
 mod lazy;
 mod memory;
+#[path = "../lab/programs.rs"]
+mod programs;
 #[allow(dead_code, reason = "the lab's tests use more of it, or less")]
 #[path = "../lab/victim.rs"]
 mod victim;

@@ -21,8 +21,11 @@ use stasis_criu::{
 
 use tokio::sync::oneshot;
 
-use super::{Directories, Ending, Subject, memory, names, reap, run};
-use crate::victim::{self, Victim};
+use super::{Directories, Ending, Subject, memory, names, reap};
+use crate::{
+    programs::run,
+    victim::{self, Victim},
+};
 
 /// So much that it is still coming when the restore has replied.
 const MIB: u64 = 256;
