@@ -162,7 +162,7 @@ async fn a_lazy_dump_is_fetched_by_a_lazy_restore() {
 async fn a_lazy_dump_is_fetched_over_tls() {
     let certificates = Certificates::new();
     // An emulated machine encrypts a megabyte or two in a second.
-    is_fetched(16, Some(certificates.tls())).await;
+    is_fetched(8, Some(certificates.tls())).await;
 }
 
 /// Whoever closes a connection in the clear ends the processes: CRIU takes it for a dump that was
