@@ -32,6 +32,8 @@ end_run() {
   [[ -d $1 ]] || return 0
   # Held by the processes of a virtual machine, which are being killed.
   [[ ! -e $1/alive ]] || flock --wait 10 "$1/alive" true || true
+  # A start, or a removal, may have been broken off where there is none.
+  [[ -e $1/cgroups ]] || : >"$1/cgroups"
   remove_cgroups "$1/cgroups" || say "processes of the lab ${1##*/} would not die; see $1/cgroups"
   # The lock goes last: a directory without one belongs to nobody.
   find "$1" -xdev -mindepth 1 ! -path "$1/lock" ! -path "$1/cgroups" -delete &&
@@ -45,8 +47,8 @@ sweep_dead_runs() {
   flock "$starting"
   for directory in "$runs"/*/; do
     directory=${directory%/}
-    [[ -d $directory ]] || continue
-    exec {lock}>"$directory/lock"
+    # Whoever ends it may be removing it just now.
+    { exec {lock}>"$directory/lock"; } 2>/dev/null || continue
     if flock -n "$lock"; then dead+=("$directory:$lock"); else exec {lock}>&-; fi
   done
   exec {starting}>&-
