@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # here, work and cache are set in lab/test
+# shellcheck shell=bash disable=SC2154 # here, work and caches are set in lab/test
 # Tests of `lab/lab vm`, a part of lab/test. A machine takes 5 seconds to start, on
 # two busy cores thrice that.
 
@@ -126,7 +126,7 @@ missing_qemu() {
   local output status=0
   path_of unshare setpriv flock setsid mount umount env sha256sum tar gzip find awk \
     bash dirname readlink cat cut stat df tail sort tr uname mke2fs
-  output=$(PATH=$work/bin STASIS_LAB_CACHE=$work/cache "$here/lab" vm -- true 2>&1) || status=$?
+  output=$(PATH=$work/bin STASIS_LAB_CACHE=$empty_cache "$here/lab" vm -- true 2>&1) || status=$?
   equal 125 "$status"
   equal "lab: missing on this host: qemu-system-x86 (apt-get install qemu-system-x86, or lab/lab install vm)" "$output"
 }
