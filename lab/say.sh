@@ -83,6 +83,13 @@ install_host_packages() {
     die "this host has no apt-get: install by hand what stands for" "${packages//$'\n'/ }"
   say "installing ${packages//$'\n'/ }"
   # shellcheck disable=SC2086 # a list of package names
-  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages >&2 ||
-    die "apt-get could not install ${packages//$'\n'/ } (apt-get update first?)"
+  apt_install $packages || {
+    # A fresh container has no lists of packages, and old ones name what is gone.
+    say "once more, with new lists of packages"
+    apt-get update >&2 && apt_install $packages
+  } || die "apt-get could not install ${packages//$'\n'/ } (see the message above)"
+}
+
+apt_install() {
+  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2
 }
