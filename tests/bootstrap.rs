@@ -3,14 +3,14 @@
 
 #![expect(clippy::tests_outside_test_module, reason = "this whole file is one")]
 
+#[path = "e2e/support/script.rs"]
+mod script;
+
 use std::{
     collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Read, Write},
-    os::{
-        fd::AsRawFd,
-        unix::{fs::PermissionsExt, net::UnixStream, process::ExitStatusExt},
-    },
+    os::unix::{fs::PermissionsExt, net::UnixStream, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -27,6 +27,8 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
+
+use script::write_script;
 
 const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-stasis-v1");
 
@@ -216,12 +218,7 @@ fn the_server_stands_on_its_own() {
     let machine = Machine::new();
     let mut log = machine.log();
     // A descriptor that whoever starts the shim has left open for its children.
-    let leak = fs::File::create(machine.dir.path().join("leak")).unwrap();
-    let fd = leak.as_raw_fd();
-    let leaking = format!(
-        "exec {fd}>>{}/leak; exec \"$@\"",
-        machine.dir.path().display()
-    );
+    let leaking = format!("exec 9>{}/leak; exec \"$@\"", machine.dir.path().display());
     let mut shell = Command::new("sh");
     shell.args([
         "-c",
@@ -416,8 +413,7 @@ fn delete_works_in_a_bundle_with_nothing_or_with_rubbish_in_it() {
 fn delete_ends_in_time_though_the_runtime_hangs() {
     let machine = Machine::new();
     let runtime = machine.dir.path().join("hangs");
-    fs::write(&runtime, "#!/bin/sh\nexec sleep 1000\n").unwrap();
-    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&runtime, "exec sleep 1000");
     let record = format!(
         r#"{{"id":"c","namespace":"default","binary":{runtime:?},"root":"/nowhere",
             "runsc_config":{{}},"systemd_cgroup":false}}"#
@@ -465,19 +461,19 @@ fn info_names_the_runtime_even_where_its_binary_is_missing() {
 fn info_leaves_nothing_in_the_directory_that_containerd_runs_in() {
     let machine = Machine::new();
     let runtime = machine.dir.path().join("runtime");
-    fs::write(&runtime, "#!/bin/sh\necho runc version 1.3.6\n").unwrap();
-    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&runtime, "echo runc version 1.3.6");
     let binary_name = runtime.to_str().unwrap().to_owned();
     let asked = options(&Options {
         binary_name,
         ..Options::default()
     });
 
-    run(
+    let output = run(
         machine.shim().arg("-info"),
         &asked.write_to_bytes().unwrap(),
     );
 
+    assert!(output.status.success(), "{output:?}");
     assert_eq!(fs::read_dir(machine.bundle()).unwrap().count(), 0);
 }
 

@@ -222,6 +222,7 @@ async fn a_reply_cut_short_is_an_error() {
 }
 
 #[tokio::test]
+#[ignore = "needs root, for the size of the buffer: make test"]
 async fn a_reply_larger_than_any_is_an_error() {
     let (_, error) = dump_fails("take\nhuge 2000000").await;
     let text = chain(&error);
@@ -239,6 +240,7 @@ async fn a_reply_larger_than_any_is_an_error() {
 }
 
 #[tokio::test]
+#[ignore = "needs root, for the size of the buffer: make test"]
 async fn a_long_reply_that_is_not_too_large_arrives_whole() {
     let fake = Fake::plays("take\nhuge 900000");
     within(fake.criu.dump(&fake.dump()).into_future())

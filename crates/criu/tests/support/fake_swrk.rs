@@ -264,7 +264,7 @@ impl Fake {
         if with_descriptor {
             assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
         }
-        // Larger than the buffer that a socket has.
+        // Of the long ones that root's tests ask for; all others fit.
         let _ = net::sockopt::set_socket_send_buffer_size_force(&self.socket, bytes.len() * 2);
         net::sendmsg(
             &self.socket,

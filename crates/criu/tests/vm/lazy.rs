@@ -29,6 +29,9 @@ use crate::{
 /// Nobody else is there to have it.
 const PORT: u16 = 27;
 
+/// How long it may take to fetch memory: over TLS this machine sends a megabyte or two in a second.
+const FETCHING: Duration = Duration::from_secs(120);
+
 /// A network namespace of its own, in which this thread and what it starts are.
 struct Network;
 
@@ -128,13 +131,13 @@ async fn is_fetched(mib: u32, tls: Option<Tls>) {
             daemon = daemon.tls(tls);
         }
         let daemon = daemon.start(&criu).await.unwrap();
-        let call = criu.restore(&options).within(PATIENCE);
+        let call = criu.restore(&options).within(FETCHING);
         let lazy = daemon.restore(call).await.unwrap();
-        let filled = timeout(PATIENCE, lazy.filled()).await;
+        let filled = timeout(FETCHING, lazy.filled()).await;
         filled.expect("it is waited for").unwrap();
         lazy
     };
-    let call = criu.dump(&dump).notify(&mut listens).within(PATIENCE);
+    let call = criu.dump(&dump).notify(&mut listens).within(FETCHING);
     let (dumped, lazy) = tokio::join!(call.into_future(), fetched);
     dumped.unwrap();
     let images = fs::read_dir(directory.path()).unwrap();
@@ -161,7 +164,6 @@ async fn a_lazy_dump_is_fetched_by_a_lazy_restore() {
 #[ignore = "needs the lab's virtual machine"]
 async fn a_lazy_dump_is_fetched_over_tls() {
     let certificates = Certificates::new();
-    // An emulated machine encrypts a megabyte or two in a second.
     is_fetched(8, Some(certificates.tls())).await;
 }
 

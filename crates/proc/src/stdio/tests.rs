@@ -219,11 +219,8 @@ async fn streams_are_set_or_not_in_any_mix() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+#[ignore = "needs root, to give files away: make test"]
 async fn the_containers_ends_block_and_have_the_owner_that_was_asked_for() {
-    assert!(
-        nix::unistd::geteuid().is_root(),
-        "needs root, to give files away"
-    );
     let dir = tempfile::tempdir().unwrap();
     let paths = StdioPaths {
         stdin: fifo(&dir, "in"),
