@@ -1,9 +1,11 @@
 # What people run. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build check unit lab-test criu e2e install clean
+.PHONY: help demo test build check unit lab-test criu e2e bench install clean
 
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Where cargo puts what it builds.
+target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 shim := containerd-shim-stasis-v1
 binaries := $(shim) stasis
 
@@ -12,8 +14,8 @@ help: ## List the targets
 
 demo: build ## Checkpoint and restore a counter in runsc, runc and crun, and show it
 	lab/lab install
-	lab/lab run --suite forky --needs runsc --deadline 300 -- \
-		demo/in-lab '$(abspath target/release)'
+	lab/lab run --suite forky --needs runsc --deadline 300 --bind '$(target)' -- \
+		demo/in-lab '$(target)/release'
 
 test: unit lab-test criu e2e ## Run every test: unit, lab, CRIU and end to end (root; 2 cores: half an hour)
 
@@ -49,7 +51,7 @@ check: ## Formatting, lints, documentation, licences and shell scripts
 
 install: build ## Install both below PREFIX (/usr/local)
 	install -D -m 755 --target-directory $(DESTDIR)$(PREFIX)/bin \
-		$(addprefix target/release/,$(binaries))
+		$(addprefix $(target)/release/,$(binaries))
 
 clean: ## Remove what was built, but for the lab's cache
 	cargo clean
