@@ -113,12 +113,13 @@ impl ImageDir {
     }
 }
 
-/// An empty work directory for one call of CRIU: the one that was asked for, which may hold other
-/// things, or one of our own in the bundle, which loses those of the call before.
+/// A work directory for CRIU in this container: one of our own in the bundle, which loses what the
+/// call before left; or `NAMESPACE/ID`, as the bundle has it, in the one that was asked for, since
+/// others may name that as well, and CRIU's log has the same name for all of them.
 pub(super) fn work_dir(asked: Option<&Path>, own: &Path) -> Result<PathBuf> {
-    let path = asked.unwrap_or(own);
+    let path = asked.map_or_else(|| own.to_owned(), |asked| asked.join(place_of(own)));
     let failed = |source| Error::WorkDirectory {
-        work: path.to_owned(),
+        work: path.clone(),
         source,
     };
     if asked.is_none() {
@@ -127,8 +128,15 @@ pub(super) fn work_dir(asked: Option<&Path>, own: &Path) -> Result<PathBuf> {
             _ => {}
         }
     }
-    make(path).map_err(failed)?;
-    Ok(path.to_owned())
+    make(&path).map_err(failed)?;
+    Ok(path)
+}
+
+/// The `NAMESPACE/ID` in which our own directory is: the last names of the bundle.
+fn place_of(own: &Path) -> PathBuf {
+    let names = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
+    let bundle = own.parent().unwrap_or(own);
+    names(bundle.parent().unwrap_or(bundle)).join(names(bundle))
 }
 
 /// Makes a directory with its parents; false if it was there.
@@ -213,6 +221,21 @@ mod tests {
         let error = ImageDir::claim(&path).unwrap_err();
         assert!(error.to_string().contains("file"), "{error}");
         assert!(path.exists());
+    }
+
+    #[test]
+    fn containers_that_name_one_work_directory_do_not_share_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = |bundle: &str| dir.path().join("tasks").join(bundle).join("criu-dump");
+        let work = |bundle| work_dir(Some(dir.path()), &own(bundle)).unwrap();
+        for container in ["default/c", "default/d", "other/c"] {
+            assert_eq!(work(container), dir.path().join(container));
+            assert!(dir.path().join(container).is_dir());
+            assert!(!own(container).exists());
+        }
+        fs::write(dir.path().join("default/c/dump.log"), "c's").unwrap();
+        work("default/d");
+        assert!(dir.path().join("default/c/dump.log").exists());
     }
 
     #[test]

@@ -170,11 +170,20 @@ impl Bench {
         image: &Path,
         options: CheckpointOptions,
     ) -> Result<Process, Error> {
+        self.restore_in(&self.empty("criu"), image, options).await
+    }
+
+    async fn restore_in(
+        &self,
+        work: &Path,
+        image: &Path,
+        options: CheckpointOptions,
+    ) -> Result<Process, Error> {
         let request = Restore {
             bundle: self.path("bundle"),
             pid_file: self.path("init.pid"),
             image: image.to_owned(),
-            work: self.empty("criu"),
+            work: work.to_owned(),
             stdio: Stdio::default(),
             options,
         };
@@ -618,6 +627,65 @@ async fn a_failed_restore_leaves_nothing_and_the_next_one_works(binary: &str) {
     bench.remove().await;
 }
 
+async fn a_failed_restore_unmounts_what_criu_left_and_nothing_else(binary: &str) {
+    let bench = Bench::new(binary, COUNTER).await;
+    let _process = bench.running().await;
+    bench.counts_on(1);
+    let image = bench.empty("image");
+    bench
+        .checkpoint(&image, locks())
+        .await
+        .expect("is checkpointed");
+    bench.remove().await;
+    fs::write(image.join("inventory.img"), "none").expect("written");
+
+    let disk = Mounted::at(bench.empty("disk"));
+    let volume = Mounted::at(disk.make("volume"));
+    fs::write(volume.0.join("precious"), "x").expect("written");
+    // As a CRIU leaves it that was killed.
+    let yard = Mounted::at(disk.make(".criu.cgyard.aB3dE6"));
+    let _controller = Mounted::at(yard.make("freezer"));
+    let error = bench
+        .restore_in(&disk.0, &image, locks())
+        .await
+        .map(|_| ())
+        .expect_err("is broken");
+    assert!(matches!(error, Error::Criu { .. }), "{error:?}");
+
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read");
+    let named = |path: &Path| mounts.contains(&format!(" {} ", path.display()));
+    assert!(named(&disk.0) && named(&volume.0), "{mounts}");
+    assert!(volume.0.join("precious").exists());
+    assert!(!yard.0.exists());
+    bench.nothing_is_left();
+}
+
+/// A file system of its own, until it is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn at(path: PathBuf) -> Self {
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "tmpfs"]).arg(&path).status();
+        assert!(mounted.expect("runs").success());
+        Self(path)
+    }
+
+    /// A new directory in it.
+    fn make(&self, name: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::create_dir(&path).expect("made");
+        path
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // It may have been unmounted, which the test is about.
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
 async fn a_restore_under_an_id_that_is_taken_leaves_its_container_alone(binary: &str) {
     let bench = Bench::new(binary, COUNTER).await;
     let _process = bench.running().await;
@@ -813,8 +881,10 @@ macro_rules! engine {
 engine!(runsc "runsc" a_full_disk_is_named_and_the_container_runs_on);
 engine!(runsc_2024 "runsc-20240729" a_full_disk_is_an_error_and_the_container_runs_on);
 engine!(runc "runc"
+    a_failed_restore_unmounts_what_criu_left_and_nothing_else
     a_full_disk_is_named_and_the_container_runs_on
     established_connections_are_ended_by_criu_and_come_back);
 engine!(crun "crun"
+    a_failed_restore_unmounts_what_criu_left_and_nothing_else
     a_full_disk_is_named_and_the_container_runs_on
     established_connections_are_ended_by_criu_and_come_back);

@@ -2,9 +2,14 @@
 //!
 //! Seen of 4.1.1 and 4.2.1: the cgroup hierarchies below its work directory
 //! (`.criu.cgyard.XXXXXX`), and a tmpfs for the new mount namespace in `/tmp`
-//! (`.criu.mntns.XXXXXX`), whose name only its log tells.
+//! (`.criu.mntns.XXXXXX`), whose name only its log tells. What else it makes under a name is on a
+//! kernel before 5.2 (`/tmp/crtools-proc.XXXXXX`) or in the mount namespace that ends with it.
+//!
+//! We are in the host's mount namespace, and the work directory may be a file system of its own or
+//! hold some: only what bears a name of CRIU's is detached.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
@@ -22,10 +27,13 @@ const LOG_CAP: u64 = 1 << 20;
 
 /// Unmounts and removes what a killed restore with this work directory left.
 pub(crate) fn remove(work: &Path) -> Result<()> {
-    mountinfo::detach_below(work)?;
-    for entry in fs::read_dir(work).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(IN_WORK) {
-            remove_empty(&entry.path());
+    // Mounts are told by paths without links. Where there is no such directory nothing was left.
+    if let Ok(work) = work.canonicalize() {
+        for entry in fs::read_dir(&work).into_iter().flatten().flatten() {
+            if is_yard(&entry.file_name()) {
+                mountinfo::detach_below(&entry.path())?;
+                remove_empty(&entry.path());
+            }
         }
     }
     if let Some(namespace) = mount_namespace(&work.join(RESTORE)) {
@@ -33,6 +41,16 @@ pub(crate) fn remove(work: &Path) -> Result<()> {
         remove_empty(&namespace);
     }
     Ok(())
+}
+
+fn is_yard(name: &OsStr) -> bool {
+    let suffix = name.to_str().and_then(|name| name.strip_prefix(IN_WORK));
+    suffix.is_some_and(|suffix| suffix.len() == SUFFIX && is_random(suffix))
+}
+
+/// Whether it has the characters that mkdtemp(3) takes.
+fn is_random(suffix: &str) -> bool {
+    suffix.chars().all(|one| one.is_ascii_alphanumeric())
 }
 
 fn remove_empty(directory: &Path) {
@@ -61,8 +79,7 @@ fn mount_namespace_in(log: &str) -> Option<PathBuf> {
     let suffix = rest.get(..SUFFIX)?;
     let whole = rest[SUFFIX..].chars().next().is_none_or(|next| next == '/');
     // A name of this form and no other, since the paths in a log are the image's, too.
-    (whole && suffix.chars().all(|one| one.is_ascii_alphanumeric()))
-        .then(|| PathBuf::from(format!("{IN_TMP}{suffix}")))
+    (whole && is_random(suffix)).then(|| PathBuf::from(format!("{IN_TMP}{suffix}")))
 }
 
 #[cfg(test)]
@@ -84,6 +101,28 @@ mod tests {
             "(0) mnt: /tmp/.criu.mntns.../../x",
         ] {
             assert_eq!(mount_namespace_in(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_names_of_crius_are_taken_for_crius() {
+        let work = tempfile::tempdir().expect("a directory");
+        let ours = [".criu.cgyard.aB3dE6", ".criu.cgyard.000000"];
+        let others = [
+            ".criu.cgyard.",
+            ".criu.cgyard.aB3dE6x",
+            ".criu.cgyard.aB-dE6",
+            "cgyard",
+        ];
+        for name in ours.iter().chain(&others) {
+            fs::create_dir(work.path().join(name)).expect("made");
+        }
+        remove(work.path()).expect("removes them");
+        for name in ours {
+            assert!(!work.path().join(name).exists(), "{name}");
+        }
+        for name in others {
+            assert!(work.path().join(name).exists(), "{name}");
         }
     }
 

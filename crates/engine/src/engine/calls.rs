@@ -123,7 +123,8 @@ pub enum EngineStatus {
 pub struct Checkpoint {
     /// The image directory. It exists and is empty.
     pub image: PathBuf,
-    /// Where CRIU's log and statistics go. It exists. runsc has no use for it.
+    /// Where CRIU's log and statistics go. It exists, and no other container's call uses it: the
+    /// log, which tells why a dump failed, always has the same name. runsc has no use for it.
     pub work: PathBuf,
     /// The bundle of the container, where its CRIU configuration file is.
     pub bundle: PathBuf,
@@ -177,7 +178,7 @@ pub struct Restore {
     pub pid_file: PathBuf,
     /// The image directory.
     pub image: PathBuf,
-    /// Where CRIU's log goes. It exists.
+    /// Where CRIU's log goes, as in [`Checkpoint::work`].
     pub work: PathBuf,
     /// The streams of the restored init process, in place of those of the dumped one.
     pub stdio: Stdio,
