@@ -65,6 +65,14 @@ pub enum Error {
         /// The entry.
         file: String,
     },
+    /// The seal of so many files would be longer than what is read of one.
+    #[error("the checkpoint image {image} has {files} files, more than stasis.json may name: checkpoint a container of fewer processes", image = image.display())]
+    TooManyFiles {
+        /// The directory.
+        image: PathBuf,
+        /// How many files are in it.
+        files: usize,
+    },
     /// The seal names a file outside of the directory.
     #[error("stasis.json in {image} names the file {file:?}, which is no plain name: do not trust this image", image = image.display())]
     Name {

@@ -13,7 +13,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use serde_json::{Map, Value};
 
 use super::{
-    Error, FORMAT_VERSION, NAME,
+    CAP, Error, FORMAT_VERSION, NAME,
     document::{File, Manifest},
     files::Directory,
 };
@@ -25,9 +25,6 @@ use crate::{
 
 /// Where the manifest is written before it is renamed.
 pub(super) const ASIDE: &str = ".stasis.json.part";
-
-/// The room for a manifest: of a few hundred files, which is more than any image seen.
-const ROOM: u64 = 128 << 10;
 
 /// What the caller knows of an image that is to be sealed.
 #[derive(Debug, Clone)]
@@ -69,8 +66,9 @@ impl Parts {
     }
 }
 
-/// Takes the room of the manifest on the image's disk, for a dump that ends the container
-/// itself: afterwards it would be too late to fail for a full disk.
+/// Takes the room of the longest manifest on the image's disk, for a dump that ends the container
+/// itself: afterwards it would be too late to fail for a full disk. How long it will be, nobody
+/// can tell before the dump; what it does not need is given back by [`seal()`].
 ///
 /// # Errors
 /// If there is no room, or the directory cannot be written.
@@ -78,7 +76,7 @@ pub fn reserve_room(image: &Path) -> Result<(), Error> {
     let path = image.join(ASIDE);
     let reserving = || Error::io("reserve room for the seal in", &path);
     let file = aside(&path).map_err(reserving())?;
-    fallocate(&file, FallocateFlags::empty(), 0, ROOM).map_err(|error| reserving()(error.into()))
+    fallocate(&file, FallocateFlags::empty(), 0, CAP).map_err(|error| reserving()(error.into()))
 }
 
 /// Seals the image in `image`: the phases of measuring and, if `durable`, of syncing are added to
@@ -86,8 +84,19 @@ pub fn reserve_room(image: &Path) -> Result<(), Error> {
 /// this returns. It blocks for as long as hashing and the disk take.
 ///
 /// # Errors
-/// If the image is not a flat directory of regular files, or cannot be read or written.
+/// If the image is not a flat directory of regular files, has more of them than a manifest can
+/// name, or cannot be read or written.
 pub fn seal(image: &Path, parts: Parts, durable: bool) -> Result<Manifest, Error> {
+    let sealed = measure_and_write(image, parts, durable);
+    if sealed.is_err() {
+        // What was written of it, and room that was reserved, which an image that the caller
+        // keeps would carry along.
+        let _ = fs::remove_file(image.join(ASIDE));
+    }
+    sealed
+}
+
+fn measure_and_write(image: &Path, parts: Parts, durable: bool) -> Result<Manifest, Error> {
     let directory = Directory::open(image)?;
     let names = directory.names()?;
     if names.is_empty() {
@@ -149,6 +158,13 @@ fn write(directory: &Directory, manifest: &Manifest, durable: bool) -> Result<()
         source,
     })?;
     text.push(b'\n');
+    // No restore would read it.
+    if text.len() as u64 > CAP {
+        return Err(Error::TooManyFiles {
+            image: directory.path.clone(),
+            files: manifest.files.len(),
+        });
+    }
     let writing = || Error::io("write the seal", &path);
     // Opened without truncation and written over, so that reserved room is used.
     let mut file = aside(&aside_path).map_err(writing())?;

@@ -123,6 +123,48 @@ fn reserved_room_becomes_the_seal() {
     serde_json::from_slice::<Manifest>(&text).expect("is not longer than its text");
 }
 
+/// An image whose manifest takes more than a kilobyte for each of so many files: JSON has six
+/// characters for one of their names.
+fn image_of_many(files: usize) -> TempDir {
+    let image = criu_image();
+    let name = "\u{1}".repeat(200);
+    for number in 0..files {
+        let name = format!("pages-{name}{number}.img");
+        fs::write(image.path().join(name), "").expect("written");
+    }
+    image
+}
+
+#[test]
+fn a_seal_of_thousands_of_files_is_read_back() {
+    let image = image_of_many(3000);
+    let written = seal(image.path(), parts("runc"), false).expect("is sealed");
+    let length = fs::metadata(image.path().join(NAME)).expect("there").len();
+    assert!(length > 3 << 20, "{length}");
+    let read = check(image.path(), Kind::Runc, "1.3.6", Some("abc")).expect("is whole");
+    assert_eq!(read, Some(written));
+}
+
+#[test]
+fn no_seal_is_written_that_would_not_be_read() {
+    let image = image_of_many(14_000);
+    reserve_room(image.path()).expect("is reserved");
+    let error = seal(image.path(), parts("runc"), false).expect_err("is refused");
+    assert!(error.to_string().contains("has 14004 files"), "{error}");
+    for left in [NAME, seal::ASIDE] {
+        assert!(!image.path().join(left).exists(), "{left}");
+    }
+}
+
+#[test]
+fn there_is_room_reserved_for_the_longest_seal() {
+    let image = image(&[]);
+    reserve_room(image.path()).expect("is reserved");
+    let reserved = fs::metadata(image.path().join(seal::ASIDE)).expect("there");
+    assert_eq!(reserved.len(), CAP);
+    assert!(std::os::unix::fs::MetadataExt::blocks(&reserved) * 512 >= CAP);
+}
+
 #[test]
 fn what_is_no_regular_file_cannot_be_sealed() {
     let image = criu_image();
@@ -229,13 +271,16 @@ fn a_seal_that_cannot_be_read_or_trusted_is_refused() {
     let seal = image.path().join(NAME);
     let endless = format!(
         "{{\"format_version\": 1, \"x\": \"{}\"}}",
-        "x".repeat(1 << 20)
+        "x".repeat(usize::try_from(CAP).expect("fits"))
     );
     for text in ["", "{}", "{\"format_version\": 1}", "[1", endless.as_str()] {
         fs::write(&seal, text).expect("written");
         let error = refused(image.path(), Kind::Runc);
         assert!(error.contains("stasis.json"), "{error}");
     }
+    let error = check(image.path(), Kind::Runc, "1.3.6", None).expect_err("is endless");
+    let source = std::error::Error::source(&error).expect("a cause");
+    assert!(source.to_string().contains("longer than"), "{source}");
     fs::write(&seal, "{\"format_version\": 9, \"of\": \"the future\"}").expect("written");
     assert!(refused(image.path(), Kind::Runc).contains("format version 9"));
     fs::remove_file(&seal).expect("removed");

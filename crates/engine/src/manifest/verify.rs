@@ -5,11 +5,8 @@ use std::{
     path::{Component, Path},
 };
 
-use super::{Error, FORMAT_VERSION, NAME, document::Manifest, files::Directory};
+use super::{CAP, Error, FORMAT_VERSION, NAME, document::Manifest, files::Directory};
 use crate::identify::{Kind, Version};
-
-/// A manifest of ten times the files of the largest image seen is not as long.
-const CAP: u64 = 1 << 20;
 
 /// How `checkpoint.img` begins.
 const GVISOR: &[u8] = b"gVisorSF";
@@ -75,11 +72,15 @@ fn read(directory: &Directory) -> Result<Option<Manifest>, Error> {
     };
     let mut text = Vec::new();
     let reading = Error::io("read", directory.path.join(NAME));
-    file.take(CAP).read_to_end(&mut text).map_err(reading)?;
+    file.take(CAP + 1).read_to_end(&mut text).map_err(reading)?;
     let broken = |source| Error::Document {
         image: directory.path.clone(),
         source,
     };
+    if text.len() as u64 > CAP {
+        let longer = format!("it is longer than {CAP} bytes");
+        return Err(broken(serde::de::Error::custom(longer)));
+    }
     // The version first: a later format need not parse as this one.
     let format: Format = serde_json::from_slice(&text).map_err(broken)?;
     if format.format_version != FORMAT_VERSION {
