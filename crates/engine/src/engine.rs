@@ -112,7 +112,8 @@ pub trait Engine: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`crate::Error::Criu`] with the cause from CRIU's log and the log's path, or the runtime's
-    /// own error. What was written is left for the caller to remove.
+    /// own error; the container is then as it came. [`crate::Error::Left`] if it is not. What was
+    /// written is left for the caller to remove.
     async fn checkpoint(&self, id: &str, request: &Checkpoint) -> Result<CheckpointReport>;
 
     /// Makes a container out of a checkpoint image; it runs when this returns. Gives the pid as

@@ -62,6 +62,18 @@ pub enum Error {
         /// The kept log.
         log: PathBuf,
     },
+    /// A checkpoint left the container in another state than that in which it came.
+    #[error("container {id} is {now} after this checkpoint and was not before: {advice}",
+        now = if *.frozen { "paused" } else { "running" },
+        advice = if *.frozen { "resume it" } else { "pause it again" })]
+    Left {
+        /// The container.
+        id: String,
+        /// Whether it is frozen now, and ran before; else it runs now, and was frozen.
+        frozen: bool,
+        /// Why the checkpoint failed, or the way back after one that did not.
+        source: Box<Error>,
+    },
     /// The runtime does not know the container.
     #[error("{engine} does not know container {id}")]
     NoSuchContainer {

@@ -23,6 +23,8 @@ pub(crate) const INNER: i32 = 7;
 pub(crate) struct Fake {
     directory: TempDir,
     pub(crate) engine: Arc<dyn Engine>,
+    /// What the engine was connected with.
+    pub(crate) settings: Settings,
 }
 
 impl Fake {
@@ -65,8 +67,12 @@ for argument; do [ ! -f "on-$argument" ] || . "./on-$argument"; done"#,
             children: Children::default(),
         };
         change(&mut settings);
-        let engine = connect(settings).await.expect("connects");
-        Self { directory, engine }
+        let engine = connect(settings.clone()).await.expect("connects");
+        Self {
+            directory,
+            engine,
+            settings,
+        }
     }
 
     /// Has the script do something more when it is called with this verb.

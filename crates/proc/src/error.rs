@@ -172,6 +172,7 @@ impl From<&stasis_engine::Error> for ErrorKind {
             Error::Binary { .. } | Error::UnknownRuntime { .. } => Self::InvalidArgument,
             Error::Io { .. } => Self::Internal,
             Error::Failed { .. } | Error::Criu { .. } | Error::Answer { .. } => Self::Unknown,
+            Error::Left { source, .. } => Self::from(&**source),
         }
     }
 }

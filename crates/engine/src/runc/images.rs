@@ -51,10 +51,13 @@ pub(super) async fn checkpoint(
     let was_running = settle::freeze(runc, id, request.afterwards.found_frozen()).await?;
     let dumped = call.run().await;
     // Ended by CRIU, it has gone.
-    if was_running && !(ends && dumped.is_ok()) {
-        settle::thaw(runc, id).await;
+    let gone = ends && dumped.is_ok();
+    let dumped = dumped.map_err(|error| explained(runc, error, &log));
+    if was_running && !gone {
+        settle::put_back(runc, id, false, dumped).await?;
+    } else {
+        dumped?;
     }
-    dumped.map_err(|error| explained(runc, error, &log))?;
     Ok(CheckpointReport {
         phases: Vec::new(),
         criu_version: log::version(&log),

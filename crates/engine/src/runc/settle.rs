@@ -14,7 +14,7 @@ use super::Runc;
 use crate::{
     cgroup::Freezer,
     engine::{Engine, EngineState, EngineStatus},
-    error::{Result, chain},
+    error::{Error, Result, chain},
 };
 
 /// How often it is let run. It takes two calls of the runtime each time; one is nearly always
@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const IN_VFORK: [&str; 3] = ["kernel_clone", "_do_fork", "wait_for_vfork_done"];
 
 /// Freezes the container, if the caller has not, with no process in vfork. Gives whether it was
-/// running, and so is to be thawed afterwards.
+/// running, and so is to be [put back](put_back) afterwards.
 pub(super) async fn freeze(runc: &Runc, id: &str, frozen: bool) -> Result<bool> {
     let (was_running, init) = match runc.state(id).await? {
         EngineState {
@@ -42,23 +42,64 @@ pub(super) async fn freeze(runc: &Runc, id: &str, frozen: bool) -> Result<bool> 
         // The runtime says why it does not dump in any other state.
         _ => return Ok(false),
     };
-    if was_running {
-        runc.pause(id).await?;
+    let paused = if was_running {
+        runc.pause(id).await
+    } else {
+        Ok(())
+    };
+    let settled = match paused {
+        Ok(()) => settle(runc, id, init).await,
+        failed => failed,
+    };
+    match settled {
+        Ok(()) => Ok(was_running),
+        failed => put_back(runc, id, !was_running, failed)
+            .await
+            .map(|()| was_running),
     }
-    if let Err(error) = settle(runc, id, init).await {
-        if was_running {
-            thaw(runc, id).await;
-        }
-        return Err(error);
-    }
-    Ok(was_running)
 }
 
-/// Thaws a container that [`freeze`] froze. Where that fails, it has ended, usually.
-pub(super) async fn thaw(runc: &Runc, id: &str) {
-    if let Err(error) = runc.resume(id).await {
-        tracing::warn!("cannot resume {id} after its dump: {}", chain(&error));
+/// Freezes or thaws a container, as it came, and gives what came of its dump: a failure, too,
+/// where it now is otherwise than it came.
+pub(super) async fn put_back<T>(
+    runc: &Runc,
+    id: &str,
+    came_frozen: bool,
+    result: Result<T>,
+) -> Result<T> {
+    let back = if came_frozen {
+        runc.pause(id).await
+    } else {
+        runc.resume(id).await
+    };
+    let Err(stuck) = back else {
+        return result;
+    };
+    // The runtimes refuse as well where there is nothing to do.
+    let as_it_came = match runc.state(id).await {
+        Ok(state) => match state.status {
+            EngineStatus::Stopped => true,
+            EngineStatus::Paused => came_frozen,
+            EngineStatus::Running => !came_frozen,
+            EngineStatus::Creating | EngineStatus::Created => false,
+        },
+        Err(error) => matches!(error, Error::NoSuchContainer { .. }),
+    };
+    if as_it_came {
+        return result;
     }
+    let source = match result {
+        Ok(_) => stuck,
+        Err(error) => {
+            tracing::warn!("cannot put {id} back as it came: {}", chain(&stuck));
+            error
+        }
+    };
+    Err(Error::Left {
+        id: id.to_owned(),
+        frozen: !came_frozen,
+        source: Box::new(source),
+    })
 }
 
 async fn settle(runc: &Runc, id: &str, init: Pid) -> Result<()> {
