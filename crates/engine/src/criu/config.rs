@@ -12,8 +12,9 @@
 //! (CRIU 4.1.1).
 
 use std::{
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -138,8 +139,18 @@ fn read(path: &Path) -> Result<String> {
 }
 
 fn capped(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    // A FIFO would otherwise hold us, and all that the shim serves, until somebody writes.
+    options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        ));
+    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(cap + 1).read_to_end(&mut bytes)?;
+    file.take(cap + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > cap {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
@@ -210,10 +221,35 @@ mod tests {
         assert!(error.to_string().contains("/no/such/criu.conf"), "{error}");
     }
 
+    /// Why the file at `path` is not adopted as the user's.
+    fn refused(path: &Path) -> String {
+        let mut spec = json!({"annotations": {"org.criu.config": path}});
+        let error = adopt(bundle(&spec).path(), &mut spec).expect_err("is refused");
+        assert!(
+            error.to_string().contains(&path.display().to_string()),
+            "{error}"
+        );
+        let source = std::error::Error::source(&error).expect("a cause");
+        source.to_string()
+    }
+
     #[test]
     fn no_file_is_read_beyond_its_cap() {
-        let mut spec = json!({"annotations": {"org.criu.config": "/dev/zero"}});
-        let error = adopt(bundle(&spec).path(), &mut spec).expect_err("it is endless");
-        assert!(error.to_string().contains("/dev/zero"), "{error}");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        file.as_file().set_len(CAP + 1).expect("is long");
+        assert!(refused(file.path()).contains("more than"));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_neither_read_nor_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        for path in [fifo.as_path(), directory.path(), Path::new("/dev/zero")] {
+            assert!(refused(path).contains("no regular file"), "{path:?}");
+        }
+        let bundle = bundle(&json!({"annotations": {"org.criu.config": fifo}}));
+        let error = write(bundle.path(), Kind::Runc, &[]).expect_err("is refused");
+        assert!(error.to_string().contains("fifo"), "{error}");
     }
 }
