@@ -2,6 +2,8 @@
 
 use std::{error::Error as _, io, path::PathBuf, time::Duration};
 
+use nix::errno::Errno;
+
 use crate::{identify::Kind, manifest};
 
 /// What an engine's call gives.
@@ -14,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
     reason = "the one error of this crate, as in `std::io`"
 )]
 pub enum Error {
-    /// The runtime's binary is not there or not executable.
+    /// The runtime's binary is not there, not executable, or does not say what it is.
     #[error("cannot run the runtime binary {binary}: install it, or name another with binary_name")]
     Binary {
         /// The name or path that was looked for.
@@ -126,6 +128,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// What came of starting `binary`: its own fault, or the system's, which may be short of
+    /// descriptors, processes or memory.
+    pub(crate) fn run(binary: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let binary = binary.into();
+        move |source| {
+            let missing = [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied];
+            let no_program = source.raw_os_error() == Some(Errno::ENOEXEC as i32);
+            if no_program || missing.contains(&source.kind()) {
+                Self::Binary { binary, source }
+            } else {
+                Self::io("run", binary)(source)
+            }
+        }
+    }
+
     /// For `map_err`: an I/O error together with what was being done to which file.
     pub fn io(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -118,16 +118,13 @@ pub struct Identity {
 ///
 /// # Errors
 /// [`Error::Binary`] if it is missing, not executable or silent, [`Error::UnknownRuntime`] if it
-/// is something else.
+/// is something else, [`Error::Io`] if the system cannot run it now.
 pub async fn identify(binary: &str, children: &Children) -> Result<Identity> {
-    let unusable = |source| Error::Binary {
+    let path = find(binary).map_err(|source| Error::Binary {
         binary: binary.to_owned(),
         source,
-    };
-    let path = find(binary).map_err(unusable)?;
-    let printed = command::output(&path, "--version", children, PATIENCE)
-        .await
-        .map_err(unusable)?;
+    })?;
+    let printed = command::output(binary, &path, "--version", children, PATIENCE).await?;
     match parse(&printed) {
         Some((kind, version)) => Ok(Identity {
             binary: path,

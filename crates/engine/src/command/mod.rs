@@ -167,30 +167,34 @@ impl Call<'_> {
                 verb,
                 after,
             }),
-            Err(Failure::Spawn(source)) => Err(Error::Binary {
-                binary: self.runtime.binary.display().to_string(),
-                source,
-            }),
+            Err(Failure::Spawn(source)) => Err(Error::run(
+                self.runtime.binary.display().to_string(),
+            )(source)),
         }
     }
 }
 
-/// Runs a program that is no runtime, or not known as one yet, for what it prints.
+/// Runs a program that is not known as a runtime yet, for what it prints. An error names it as
+/// `name`.
 pub(crate) async fn output(
+    name: &str,
     program: &Path,
     argument: &str,
     children: &Children,
     deadline: Duration,
-) -> io::Result<String> {
+) -> Result<String> {
     let mut command = tokio::process::Command::new(program);
     command.arg(argument);
     match process::run(command, children, Streams::Captured, Some(deadline)).await {
         Ok(ended) => Ok(String::from_utf8_lossy(&ended.stdout).into_owned()),
-        Err(Failure::Spawn(source)) => Err(source),
-        Err(Failure::Deadline(after)) => Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("`{argument}` did not end within {after:?}"),
-        )),
+        Err(Failure::Spawn(source)) => Err(Error::run(name)(source)),
+        Err(Failure::Deadline(after)) => Err(Error::Binary {
+            binary: name.to_owned(),
+            source: io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("`{argument}` did not end within {after:?}"),
+            ),
+        }),
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) struct Ended {
 /// Why there is no [`Ended`].
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The program could not be started.
+    /// The program could not be started, or not be waited for.
     Spawn(io::Error),
     /// The deadline passed. The process group was killed and the child reaped.
     Deadline(Duration),

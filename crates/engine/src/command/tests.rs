@@ -8,6 +8,8 @@ use std::{
     time::Instant,
 };
 
+use nix::errno::Errno;
+
 use super::*;
 
 /// Makes an executable shell script.
@@ -100,6 +102,32 @@ async fn without_a_log_entry_the_last_line_of_stderr_explains() {
     );
     let silent = runtime(directory.path(), "exit 3");
     assert!(fails(silent.call("verb", None).run().await).contains("exit status: 3"));
+}
+
+#[tokio::test]
+async fn a_failure_of_the_system_is_not_put_down_to_the_binary() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut runtime = runtime(directory.path(), "");
+    // More than the kernel takes for one argument.
+    let call = runtime.call("verb", None).arg("x".repeat(1 << 20));
+    let error = call.run().await.expect_err("cannot be run");
+    assert!(matches!(error, Error::Io { .. }), "{error:?}");
+    let binary = runtime.binary.display().to_string();
+    assert_eq!(error.to_string(), format!("cannot run {binary}"));
+    for (errno, is_its_own) in [
+        (Errno::ENOENT, true),
+        (Errno::EACCES, true),
+        (Errno::ENOEXEC, true),
+        (Errno::EMFILE, false),
+        (Errno::EAGAIN, false),
+        (Errno::ENOMEM, false),
+    ] {
+        let error = Error::run("runc")(errno.into());
+        assert_eq!(matches!(error, Error::Binary { .. }), is_its_own, "{errno}");
+    }
+    runtime.binary = directory.path().join("gone");
+    let error = runtime.call("verb", None).run().await;
+    assert!(matches!(error, Err(Error::Binary { .. })), "{error:?}");
 }
 
 #[tokio::test]
