@@ -3,7 +3,9 @@
 //! A process tells its cgroups in `/proc/PID/cgroup`, as paths from the root of the reader's
 //! cgroup namespace; where each hierarchy is mounted is in `/proc/self/mountinfo`, whose root
 //! field is such a path too, and not always `/`. A runtime makes a container's cgroups at the
-//! path in its spec, below each mount (cgroups(7), cgroup_namespaces(7)).
+//! path in its spec, below each mount (cgroups(7), cgroup_namespaces(7)); or it has systemd make
+//! them, at a path that the names of the slice and the scope tell (systemd.slice(5), runc's
+//! docs/systemd.md).
 //!
 //! What is not the container's own is never touched: a container that has no cgroup of its own
 //! is in the shim's.
@@ -30,6 +32,12 @@ use crate::{
 /// Where crun restores into, below the container's cgroup, and what it forgets to remove when
 /// the restore fails (seen of 1.21 and 1.28, cgroup version 1).
 const CRUN_PROXY: &str = ".proxy-crun";
+/// What crun makes in a scope of systemd's, with cgroup version 2, unless an annotation says
+/// otherwise.
+const CRUN_SUBGROUP: &str = "container";
+
+/// Where a scope is whose slice is not named.
+const SYSTEM_SLICE: &str = "system.slice";
 
 /// The cgroup by which a container is frozen: of version 1's `freezer`, or of version 2.
 #[derive(Debug)]
@@ -106,13 +114,19 @@ pub struct Vacant {
 }
 
 impl Vacant {
-    /// The cgroups at `cgroups_path`, or `None` if there is a process in them: what is left
-    /// there is then not known to be ours. A path in systemd's notation names no directories.
+    /// The cgroups at `cgroups_path`, which is in systemd's notation if `systemd` makes them;
+    /// `None` if there is a process in them, since what is left there is then not known to be
+    /// ours, or if the path names none.
     ///
     /// # Errors
     /// If the mounts or a cgroup cannot be read.
-    pub fn at(cgroups_path: &str) -> Result<Option<Self>> {
-        Self::below(hierarchies()?, Path::new(cgroups_path))
+    pub fn at(cgroups_path: &str, systemd: bool) -> Result<Option<Self>> {
+        let path = if systemd {
+            scope(cgroups_path)
+        } else {
+            Some(PathBuf::from(cgroups_path))
+        };
+        path.map_or(Ok(None), |path| Self::below(hierarchies()?, &path))
     }
 
     fn below(hierarchies: Vec<Hierarchy>, path: &Path) -> Result<Option<Self>> {
@@ -170,10 +184,11 @@ impl Vacant {
         Ok(true)
     }
 
-    /// Removes them, and crun's proxies in them, as far as they are empty. A parent stays.
+    /// Removes them, and crun's own in them, as far as they are empty. A parent stays.
     pub fn remove(&self) {
         for (directory, _) in &self.directories {
-            for directory in [&directory.join(CRUN_PROXY), directory] {
+            let own = [CRUN_PROXY, CRUN_SUBGROUP].map(|name| directory.join(name));
+            for directory in own.iter().chain([directory]) {
                 match fs::remove_dir(directory) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         let directory = directory.display();
@@ -184,6 +199,33 @@ impl Vacant {
             }
         }
     }
+}
+
+/// The cgroup of the scope that `SLICE:PREFIX:NAME` stands for: `a-b.slice` is in `a.slice`, and
+/// the scope `PREFIX-NAME.scope` in that. What stands for something else is none.
+fn scope(cgroups_path: &str) -> Option<PathBuf> {
+    let mut parts = cgroups_path.split(':');
+    let (slice, prefix, name) = (parts.next()?, parts.next()?, parts.next()?);
+    // runc makes a slice of a name like that.
+    if parts.next().is_some() || cgroups_path.contains('/') || name.ends_with(".slice") {
+        return None;
+    }
+    let slice = if slice.is_empty() {
+        SYSTEM_SLICE
+    } else {
+        slice
+    };
+    let levels = slice.strip_suffix(".slice")?;
+    let mut path = PathBuf::new();
+    // The root slice.
+    if levels != "-" {
+        let ends = levels.match_indices('-').map(|(at, _)| at);
+        for end in ends.chain([levels.len()]) {
+            path.push(format!("{}.slice", &levels[..end]));
+        }
+    }
+    path.push(format!("{prefix}-{name}.scope"));
+    Some(path)
 }
 
 fn kill(directory: &Path) -> Result<()> {

@@ -124,8 +124,34 @@ fn leftovers_are_removed_only_where_there_was_nobody_before() {
 }
 
 #[test]
+fn systemds_notation_stands_for_a_scope_in_its_slice() {
+    for (notation, path) in [
+        ("system.slice:runc:c", Some("system.slice/runc-c.scope")),
+        (":runc:c", Some("system.slice/runc-c.scope")),
+        ("-.slice:cri-containerd:c", Some("cri-containerd-c.scope")),
+        (
+            "kubepods-burstable-pod1.slice:cri-containerd:c",
+            Some(
+                "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/\
+                 cri-containerd-c.scope",
+            ),
+        ),
+        ("a.slice:p:b.slice", None),
+        ("a.slice:p:c:d", None),
+        ("a.slice:p", None),
+        ("system:p:c", None),
+        ("a.slice:..:/../c", None),
+        ("/default/c", None),
+    ] {
+        assert_eq!(scope(notation), path.map(PathBuf::from), "{notation}");
+    }
+}
+
+#[test]
 fn no_path_outside_the_hierarchies_is_touched() {
     for path in ["", "/", "..", "/a/../..", "./a"] {
-        assert!(Vacant::at(path).expect("read").is_none(), "{path}");
+        for systemd in [false, true] {
+            assert!(Vacant::at(path, systemd).expect("read").is_none(), "{path}");
+        }
     }
 }

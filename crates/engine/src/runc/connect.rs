@@ -33,6 +33,7 @@ impl Runc {
             runtime,
             root: settings.root,
             bundle: settings.bundle,
+            systemd_cgroup: settings.systemd_cgroup,
             no_pivot_root: settings.no_pivot_root,
             no_new_keyring: settings.no_new_keyring,
         }

@@ -78,7 +78,7 @@ pub(super) async fn restore(runc: &Runc, id: &str, request: Restore) -> Result<P
         let mask = runc.root.join(MASK);
         fs::create_dir_all(&mask).map_err(Error::io("make", mask))?;
     }
-    let cgroups = vacant_cgroups(&request.bundle)?;
+    let cgroups = vacant_cgroups(runc, &request.bundle)?;
     let call = runc
         .runtime
         .call("restore", runc.runtime.timeouts.restore)
@@ -227,8 +227,8 @@ async fn end_all(cgroups: &Vacant) -> Result<()> {
 }
 
 /// The cgroups that the spec names, if nobody is there.
-fn vacant_cgroups(bundle: &Path) -> Result<Option<Vacant>> {
+fn vacant_cgroups(runc: &Runc, bundle: &Path) -> Result<Option<Vacant>> {
     let spec = config::spec(bundle)?;
     let path = spec.pointer("/linux/cgroupsPath").and_then(Value::as_str);
-    path.map_or(Ok(None), Vacant::at)
+    path.map_or(Ok(None), |path| Vacant::at(path, runc.systemd_cgroup))
 }

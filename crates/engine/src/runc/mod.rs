@@ -47,6 +47,7 @@ pub(crate) struct Runc {
     /// Where the runtime keeps a directory for each container.
     root: PathBuf,
     bundle: PathBuf,
+    systemd_cgroup: bool,
     no_pivot_root: bool,
     no_new_keyring: bool,
 }
