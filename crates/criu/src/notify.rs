@@ -131,7 +131,7 @@ impl fmt::Display for Hook {
 /// CRIU waits for each: the processes stay as they are meanwhile, frozen from `network-lock` to
 /// `post-dump`. A hook that fails aborts the call where CRIU lets it ([`Hook::aborts`]); its error
 /// is the call's. A hook may be dropped at any `await`, when the call is cancelled or its deadline
-/// passes.
+/// passes, and none is called after that but [`network_unlock`](Self::network_unlock).
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -173,7 +173,15 @@ pub trait Notify: Send {
         Ok(())
     }
 
-    /// The network namespace's traffic may flow again.
+    /// The network namespace's traffic may flow again: after a restore, after a dump that leaves the
+    /// processes running, and after one that is given up, whatever the reason. So it is called also
+    /// where the call has been cancelled or its deadline has passed, and has the grace for itself
+    /// then ([`Criu::grace`](crate::Criu::grace)) until it is dropped.
+    ///
+    /// If it fails when a dump is given up, the error's [`Left`](crate::Left) has it
+    /// ([`Leftover::NetworkLock`](crate::Leftover::NetworkLock)). Only where the call's future was
+    /// dropped nobody is there to be asked, and the lock stays: cancel with
+    /// [`Call::until`](crate::Call::until) a dump that has one.
     async fn network_unlock(&mut self) -> HookResult {
         Ok(())
     }

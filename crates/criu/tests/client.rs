@@ -12,7 +12,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use stasis_criu::{Criu, Error, Hook, HookResult, Notify, Options, ProtocolError, Request};
+use stasis_criu::{
+    Criu, Error, Hook, HookResult, Leftover, Notify, Options, ProtocolError, Request,
+};
 use tempfile::TempDir;
 
 /// Longer than anything here takes, on a machine that is busy.
@@ -535,6 +537,119 @@ async fn a_hook_under_way_is_dropped_with_its_call() {
         .unwrap_err();
     assert!(matches!(error, Error::Cancelled { .. }), "{error}");
     fake.hears("notify_success: Some(false)");
+}
+
+/// Locks the network, and waits for ever while the processes are frozen.
+#[derive(Default)]
+struct Locks {
+    locked: bool,
+    fails: bool,
+    hangs: bool,
+    under_way: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+#[async_trait]
+impl Notify for Locks {
+    async fn network_lock(&mut self) -> HookResult {
+        self.locked = true;
+        Ok(())
+    }
+    async fn post_dump(&mut self) -> HookResult {
+        if let Some(under_way) = self.under_way.take() {
+            under_way.send(()).unwrap();
+        }
+        std::future::pending().await
+    }
+    async fn network_unlock(&mut self) -> HookResult {
+        match (self.fails, self.hangs) {
+            (true, _) => Err("the lock is stuck".into()),
+            (_, true) => std::future::pending().await,
+            _ => {
+                self.locked = false;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What CRIU does where a dump is given up at post-dump.
+const GIVES_UP_FROZEN: &str =
+    "take\nnotify network-lock\ntell post-dump\ntell network-unlock\nfail";
+
+#[tokio::test]
+async fn the_network_is_unlocked_whyever_a_dump_is_given_up() {
+    let fake = Fake::plays_to_its_end(GIVES_UP_FROZEN);
+    let options = fake.dump();
+    let mut hooks = Hooks {
+        refuses: Some(Hook::PostDump),
+        ..Hooks::default()
+    };
+    let call = fake.criu.dump(&options).notify(&mut hooks);
+    let error = within(call.into_future()).await.unwrap_err();
+    assert!(matches!(error, Error::Hook { .. }), "{error}");
+    assert!(error.left().is_empty(), "{error}");
+    assert_eq!(hooks.seen, ["network-lock", "post-dump", "network-unlock"]);
+
+    let (tell, under_way) = tokio::sync::oneshot::channel();
+    let mut locks = Locks {
+        under_way: Some(tell),
+        ..Locks::default()
+    };
+    let call = fake.criu.dump(&options).notify(&mut locks);
+    let under_way = async { under_way.await.unwrap() };
+    let error = within(call.until(under_way).into_future())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Cancelled { .. }), "{error}");
+    assert!(error.left().is_empty(), "{error}");
+    assert!(!locks.locked);
+
+    let mut locks = Locks::default();
+    let call = fake.criu.dump(&options).notify(&mut locks);
+    let error = within(call.within(Duration::from_millis(200)).into_future())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Deadline { .. }), "{error}");
+    assert!(error.left().is_empty(), "{error}");
+    assert!(!locks.locked);
+    fake.leaves_nothing().await;
+}
+
+#[tokio::test]
+async fn a_network_that_stays_locked_is_told() {
+    let stuck = [
+        (true, "the lock is stuck"),
+        (false, "it was not over within the grace"),
+    ];
+    for (fails, why) in stuck {
+        let fake = Fake::plays(GIVES_UP_FROZEN);
+        let options = fake.dump();
+        let mut locks = Locks {
+            fails,
+            hangs: !fails,
+            ..Locks::default()
+        };
+        let call = fake.criu.dump(&options).notify(&mut locks);
+        let error = within(call.within(Duration::from_millis(200)).into_future())
+            .await
+            .unwrap_err();
+        let lock = Leftover::NetworkLock {
+            why: String::from(why),
+        };
+        assert_eq!(error.left(), [lock], "{error}");
+        fake.leaves_nothing().await;
+    }
+    // Also where CRIU fails by itself.
+    let fake = Fake::plays("take\nnotify network-lock\ntell network-unlock\nfail");
+    let options = fake.dump();
+    let mut locks = Locks {
+        fails: true,
+        ..Locks::default()
+    };
+    let call = fake.criu.dump(&options).notify(&mut locks);
+    let error = within(call.into_future()).await.unwrap_err();
+    assert!(matches!(error, Error::Failed { .. }), "{error}");
+    assert_eq!(error.left().len(), 1, "{error}");
 }
 
 #[tokio::test]

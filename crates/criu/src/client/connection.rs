@@ -5,6 +5,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::process::ExitStatusExt,
     },
+    pin::pin,
     process::ExitStatus,
     sync::Arc,
     time::Duration,
@@ -25,7 +26,7 @@ use crate::{
     Error, NoHooks, Notify, Options, Request, Version,
     diagnosis::{self, Evidence, KnownCause, Log},
     files::Directory,
-    link::{CancelledBy, End, Farewell, Job, Link, Outcome, ProtocolError, Question},
+    link::{CancelledBy, End, Farewell, Job, Link, Outcome, ProtocolError},
     stats::{DumpStats, RestoreStats},
     unknown::MalformedMessage,
 };
@@ -348,6 +349,13 @@ impl Connection {
         let notify = notify.unwrap_or(&mut none);
         let mut until = until.unwrap_or_else(|| Box::pin(std::future::pending()));
         let mut cancelled = false;
+        let answering = async {
+            while let Some(question) = hooks.recv().await {
+                question.put_to(notify).await;
+            }
+        };
+        let mut answering = pin!(answering);
+        let mut answered = false;
         let outcome = loop {
             tokio::select! {
                 biased;
@@ -356,16 +364,7 @@ impl Connection {
                     cancelled = true;
                     cancel.notify_one();
                 }
-                Some(Question { call, answer }) = hooks.recv() => tokio::select! {
-                    biased;
-                    outcome = &mut result => break outcome.map_err(|_| closed())?,
-                    () = &mut until, if !cancelled => {
-                        cancelled = true;
-                        cancel.notify_one();
-                    }
-                    // The call may have been given up meanwhile.
-                    said = call.run(notify) => drop(answer.send(said)),
-                },
+                () = &mut answering, if !answered => answered = true,
             }
         };
         let goes_on = matches!(&outcome.end, End::Reply(reply, _) if keeps_open && reply.success);

@@ -27,7 +27,7 @@ use super::{
     sockets::PageSocket,
 };
 use crate::{
-    notify::{Hook, HookCall, HookError},
+    notify::{Hook, HookCall, HookError, HookResult},
     pages::Tree,
     request::Request,
     rpc::{CriuNotify, CriuOpts, CriuReq, CriuReqType, CriuResp},
@@ -140,8 +140,8 @@ pub(crate) struct Outcome {
 
 /// Makes the call. The connection comes back if CRIU goes on after it.
 pub(super) async fn run(mut peer: Peer, job: Job, grace: Duration) -> Option<Peer> {
-    let mut call = Call::new(job);
-    let end = call.exchange(&mut peer, grace).await;
+    let mut call = Call::new(job, grace);
+    let end = call.exchange(&mut peer).await;
     let succeeded = matches!(&end, End::Reply(reply, _) if reply.success);
     let Call {
         job,
@@ -188,6 +188,13 @@ pub(super) async fn run(mut peer: Peer, job: Job, grace: Duration) -> Option<Pee
         // Before what it wrote is removed.
         outcome.farewell.disk_full = job.undo.disk_is_full();
         outcome.left = job.undo.undo(swrk, killed, keep_log);
+        let locked = outcome.ignored.iter();
+        let locked = locked.filter(|(hook, _)| *hook == Hook::NetworkUnlock);
+        outcome
+            .left
+            .extend(locked.map(|(_, error)| Leftover::NetworkLock {
+                why: error.to_string(),
+            }));
     }
     drop(job.keep);
     if let Err(outcome) = job.outcome.send(outcome) {
@@ -198,6 +205,7 @@ pub(super) async fn run(mut peer: Peer, job: Job, grace: Duration) -> Option<Pee
 
 struct Call {
     job: Job,
+    grace: Duration,
     cancelled: Option<(CancelledBy, Instant)>,
     ignored: Vec<(Hook, HookError)>,
     /// Whether the tree that a restore makes has been killed already.
@@ -208,9 +216,10 @@ struct Call {
 }
 
 impl Call {
-    fn new(job: Job) -> Self {
+    fn new(job: Job, grace: Duration) -> Self {
         Self {
             job,
+            grace,
             cancelled: None,
             ignored: Vec::new(),
             restored_killed: false,
@@ -218,7 +227,7 @@ impl Call {
         }
     }
 
-    async fn exchange(&mut self, peer: &mut Peer, grace: Duration) -> End {
+    async fn exchange(&mut self, peer: &mut Peer) -> End {
         match peer.connection.send(&self.job.message, &[]).await {
             Ok(()) => {}
             // It has gone, and may have said why.
@@ -230,8 +239,10 @@ impl Call {
             }
         }
         loop {
-            let give_up_at = self.cancelled.as_ref().map(|(_, since)| *since + grace);
-            let stopping = give_up_at.is_some();
+            let stopping = self.cancelled.is_some();
+            let since = self.cancelled.as_ref().map(|(_, since)| *since);
+            // A grace without end has none.
+            let give_up_at = since.and_then(|since| since.checked_add(self.grace));
             tokio::select! {
                 biased;
                 received = peer.receive() => match received {
@@ -344,22 +355,17 @@ impl Call {
 
     /// Asks the caller. `None` is a refusal.
     async fn ask(&mut self, peer: &mut Peer, call: HookCall) -> Option<Vec<String>> {
+        let hook = call.hook();
+        if hook == Some(Hook::NetworkUnlock) {
+            return self.ask_to_unlock(peer, call).await;
+        }
         if self.cancelled.is_some() {
             return None;
         }
-        let hook = call.hook();
-        let (answer, answered) = oneshot::channel();
-        let asked = self.job.hooks.try_send(Question { call, answer });
-        let answered = async {
-            match asked {
-                Ok(()) => answered.await.ok(),
-                Err(_) => None,
-            }
-        };
         let result = tokio::select! {
             biased;
             why = self.job.interrupted() => Err(why),
-            answer = answered => answer.ok_or(CancelledBy::Drop),
+            answer = self.job.put(call) => answer.ok_or(CancelledBy::Drop),
             () = listen(&mut peer.swrk) => std::future::pending().await,
         };
         match (result, hook) {
@@ -379,6 +385,37 @@ impl Call {
                 None
             }
         }
+    }
+
+    /// Asks the caller to let the network's traffic flow again, whatever has become of the call:
+    /// CRIU wants it of a dump that it gives up, and the processes run on with whatever
+    /// `network_lock` did. The caller has a grace of its own for it from the moment that the call
+    /// is cancelled, since CRIU waits.
+    async fn ask_to_unlock(&mut self, peer: &mut Peer, call: HookCall) -> Option<Vec<String>> {
+        let begun = Instant::now();
+        let mut interrupted = None;
+        let over = async {
+            if self.cancelled.is_none() {
+                interrupted = Some(self.job.interrupted().await);
+            }
+            time::sleep(self.grace).await;
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = self.job.put(call) => {
+                answer.unwrap_or_else(|| Err("nobody is there any more to do it".into()))
+            }
+            () = over => Err("it was not over within the grace".into()),
+            () = listen(&mut peer.swrk) => std::future::pending().await,
+        };
+        match (&mut self.cancelled, interrupted) {
+            (Some((_, since)), _) => *since += begun.elapsed(),
+            (None, Some(why)) => self.cancel(peer, why),
+            (None, None) => {}
+        }
+        answer
+            .map_err(|error| self.ignored.push((Hook::NetworkUnlock, error)))
+            .ok()
     }
 
     async fn answer(
@@ -458,8 +495,16 @@ impl Call {
 }
 
 impl Job {
+    /// Puts a hook to the caller. `None`: the caller is gone. Where this is dropped the hook is.
+    async fn put(&self, call: HookCall) -> Option<HookResult<Vec<String>>> {
+        let (answer, answered) = oneshot::channel();
+        // There may be one before it still, which nobody wants to be answered any more.
+        self.hooks.send(Question { call, answer }).await.ok()?;
+        answered.await.ok()
+    }
+
     /// Resolves when the call is to end before its time.
-    async fn interrupted(&mut self) -> CancelledBy {
+    async fn interrupted(&self) -> CancelledBy {
         tokio::select! {
             () = self.hooks.closed() => CancelledBy::Drop,
             () = self.cancel.notified() => CancelledBy::Caller,

@@ -29,7 +29,7 @@ pub(crate) use sockets::PageSocket;
 
 use crate::{
     child::{SpawnError, cannot},
-    notify::{HookCall, HookResult},
+    notify::{HookCall, HookResult, Notify},
 };
 
 /// A hook that waits for its answer.
@@ -39,6 +39,20 @@ pub(crate) struct Question {
     pub call: HookCall,
     /// Where its answer goes.
     pub answer: oneshot::Sender<HookResult<Vec<String>>>,
+}
+
+impl Question {
+    /// Has `notify` answer, until nobody wants the answer any more.
+    pub async fn put_to(self, notify: &mut dyn Notify) {
+        let Self { call, mut answer } = self;
+        tokio::select! {
+            biased;
+            // The call is cancelled.
+            () = answer.closed() => {}
+            // It may be cancelled meanwhile.
+            said = call.run(notify) => drop(answer.send(said)),
+        }
+    }
 }
 
 /// A connection to CRIU. Dropping it ends what runs on it, in order.

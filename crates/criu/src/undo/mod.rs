@@ -57,6 +57,12 @@ pub enum Leftover {
         /// The command that removes it.
         command: String,
     },
+    /// What the caller did at the hook `network-lock`, since that to undo it, `network-unlock`,
+    /// failed.
+    NetworkLock {
+        /// Why.
+        why: String,
+    },
     /// A process that was being restored.
     Process {
         /// The process.
@@ -90,6 +96,10 @@ impl fmt::Display for Leftover {
                 pid.as_raw_pid()
             ),
             Self::Rule { command } => write!(f, "a network rule, which `{command}` removes"),
+            Self::NetworkLock { why } => write!(
+                f,
+                "what was done at the hook network-lock, since network-unlock failed ({why})"
+            ),
             Self::Process { pid } => {
                 write!(f, "process {}, which was being restored", pid.as_raw_pid())
             }

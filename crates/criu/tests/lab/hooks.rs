@@ -305,6 +305,8 @@ async fn a_dump_is_given_up_at_any_hook_and_the_network_goes_on() {
         let options = guest.dump_options();
         let error = criu.dump(&options).notify(&mut hooks).await.unwrap_err();
         gave_up(&error, hook);
+        let locked = hooks.seen.contains(&Hook::NetworkLock);
+        assert_eq!(hooks.seen.contains(&Hook::NetworkUnlock), locked, "{hook}");
         guest.goes_on(hook.script());
         is_reachable();
         // It tells why.
