@@ -198,6 +198,21 @@ async fn one_that_never_answers_ends_with_its_deadline() {
 }
 
 #[tokio::test]
+async fn a_deadline_and_a_grace_without_end_are_none() {
+    let fake = Fake::plays("take\nwrite-until-refused\nfail");
+    let criu = fake.criu.clone().grace(Duration::MAX);
+    let options = fake.dump();
+    let writes = fake.has_heard("writes");
+    let call = criu.dump(&options).within(Duration::MAX).until(writes);
+    let error = within(call.into_future()).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Cancelled { left, .. } if left.is_empty()),
+        "{error}"
+    );
+    fake.leaves_nothing().await;
+}
+
+#[tokio::test]
 async fn a_failure_has_its_number_and_its_message() {
     let (fake, error) = dump_fails("take\nfail 3 the process is not there").await;
     let text = chain(&error);

@@ -335,7 +335,8 @@ impl Connection {
             pages: prepared.pages,
             keeps_open,
             becomes_command: prepared.becomes_command,
-            deadline: deadline.map(|deadline| Instant::now() + deadline),
+            // One beyond the end of time is none.
+            deadline: deadline.and_then(|deadline| Instant::now().checked_add(deadline)),
             hooks: questions,
             cancel: Arc::clone(&cancel),
             undo: prepared.undo,
