@@ -12,8 +12,9 @@ use std::{
 };
 
 use async_trait::async_trait;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
 use stasis_criu::{
-    Criu, Error, Hook, HookResult, Leftover, Notify, Options, ProtocolError, Request,
+    Call, Criu, Error, Hook, HookResult, Leftover, Notify, Options, ProtocolError, Request,
 };
 use tempfile::TempDir;
 
@@ -195,6 +196,70 @@ async fn one_that_never_answers_ends_with_its_deadline() {
         "{error}"
     );
     fake.leaves_nothing().await;
+}
+
+#[tokio::test]
+async fn one_that_never_answers_at_all_ends_with_its_deadline_and_when_it_is_cancelled() {
+    // What it is asked first is its version, for which no grace is waited.
+    let fake = Fake::plays_to_its_end("hang");
+    let options = fake.dump();
+    let deadline = Duration::from_millis(200);
+    ends_at_its_deadline(fake.criu.dump(&options), deadline).await;
+    let at_once = async {};
+    let error = within(fake.criu.dump(&options).until(at_once).into_future())
+        .await
+        .unwrap_err();
+    let request = Request::Dump;
+    assert!(
+        matches!(&error, Error::Cancelled { request: of, left } if *of == request && left.is_empty()),
+        "{error}"
+    );
+    fake.leaves_nothing().await;
+    // Then for features.
+    let fake = Fake::plays_to_its_end("answer-one\nhang");
+    let options = fake.dump();
+    ends_at_its_deadline(fake.criu.pre_dump(&options), deadline).await;
+    fake.leaves_nothing().await;
+}
+
+async fn ends_at_its_deadline<'a, T: std::fmt::Debug + Send + 'a>(
+    call: Call<'a, T>,
+    deadline: Duration,
+) {
+    let error = tokio::time::timeout(PATIENCE / 2, call.within(deadline).into_future())
+        .await
+        .expect("a grace was waited for")
+        .unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            Error::Deadline {
+                request: Request::Dump | Request::SinglePreDump,
+                deadline: said,
+                left
+            } if said == &deadline && left.is_empty()
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_service_that_never_answers_ends_a_call_with_its_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let address = SocketAddrUnix::new(&path).unwrap();
+    let service = net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    net::bind(&service, &address).unwrap();
+    net::listen(&service, 0).unwrap();
+    let criu = Criu::over_service(&path);
+    let options = Options::new(directory.path()).pid(process::id());
+    let deadline = Duration::from_millis(200);
+    // The kernel connects the first, to be accepted some day.
+    ends_at_its_deadline(criu.dump(&options), deadline).await;
+    // That it has gone again the kernel does not mind, and has the next wait.
+    ends_at_its_deadline(criu.dump(&options), deadline).await;
+    drop(service);
+    within(criu.idle()).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::process::Pid;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::Criu;
 use crate::{
@@ -31,6 +31,8 @@ pub(super) struct Ask<'a> {
     pub options: Option<(&'a Options, Rendered)>,
     pub notify: Option<&'a mut dyn Notify>,
     pub deadline: Option<Duration>,
+    /// When that is, from the beginning of the call on.
+    pub ends: Option<Instant>,
     pub until: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
     pub keeps_open: bool,
     pub pid: Option<Pid>,
@@ -52,6 +54,7 @@ impl<'a> Ask<'a> {
             options: None,
             notify: None,
             deadline: None,
+            ends: None,
             until: None,
             keeps_open: false,
             pid: None,

@@ -2,14 +2,17 @@
 
 use std::{
     fmt,
-    future::{Future, IntoFuture},
+    future::{self, Future, IntoFuture},
     pin::Pin,
     process,
     time::Duration,
 };
 
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{self, Instant},
+};
 
 use super::{
     Criu,
@@ -17,7 +20,7 @@ use super::{
     connection::Connection,
     outcome::{self, Dumped, Finish},
 };
-use crate::{Error, Notify, Options, Request, pages::Tree};
+use crate::{Error, Notify, Options, Request, error::Left, pages::Tree};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -143,7 +146,7 @@ impl<'a, T> Call<'a, T> {
         self
     }
 
-    /// Gives the call `deadline`; then it is cancelled.
+    /// Gives the call `deadline`, from when it is awaited; then it is cancelled.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -204,6 +207,7 @@ impl<'a, T> Call<'a, T> {
     }
 
     async fn run(self) -> Result<T, Error> {
+        let begun = Instant::now();
         let Self {
             criu,
             request,
@@ -223,11 +227,13 @@ impl<'a, T> Call<'a, T> {
         // The hooks' and the caller's lifetimes are longer than that of options of our own.
         ask.notify = notify.map(|notify| notify as &mut dyn Notify);
         ask.deadline = deadline;
+        // One beyond the end of time is none.
+        ask.ends = deadline.and_then(|deadline| begun.checked_add(deadline));
         ask.until = until.map(|until| until as BoxFuture<'_, ()>);
         ask.restored = restored;
         ask.connect_pages(criu).await?;
         let needs = ask.needs(criu)?;
-        let mut connection = Connection::with(criu, needs).await?;
+        let mut connection = ask.in_time(Connection::with(criu, needs)).await?;
         let mut result = connection.ask(ask, finish).await;
         connection.cleanup().await;
         if let CallOptions::Own(_, Some(directory)) = call_options {
@@ -240,6 +246,39 @@ impl<'a, T> Call<'a, T> {
             let _ = directory.close();
         }
         result
+    }
+}
+
+impl Ask<'_> {
+    /// Does `work`, which comes before what is asked, for as long as the call may take.
+    pub(super) async fn in_time<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let (request, left) = (self.request, Left::default());
+        let (until, ends) = (&mut self.until, self.ends);
+        let cancelled = async {
+            match until {
+                Some(until) => until.await,
+                None => future::pending().await,
+            }
+        };
+        let over = async {
+            match ends {
+                Some(ends) => time::sleep_until(ends).await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = cancelled => Err(Error::Cancelled { request, left }),
+            done = work => done,
+            () = over => Err(Error::Deadline {
+                request,
+                deadline: self.deadline.unwrap_or_default(),
+                left,
+            }),
+        }
     }
 }
 

@@ -12,10 +12,7 @@ use std::{
 };
 
 use rustix::process::Pid;
-use tokio::{
-    sync::{Notify as Signal, mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{Notify as Signal, mpsc, oneshot};
 
 use super::{
     Criu,
@@ -274,7 +271,7 @@ impl Connection {
 
     /// Asks, after it has been seen that this CRIU knows what is asked.
     pub(super) async fn ask<T>(&mut self, mut ask: Ask<'_>, finish: Finish<T>) -> Result<T, Error> {
-        let version = self.version().await?;
+        let version = ask.in_time(self.version()).await?;
         if let Some((options, _)) = &ask.options {
             options.check(ask.request, Some(&version))?;
         }
@@ -283,7 +280,7 @@ impl Connection {
         }
         if matches!(ask.request, Request::PreDump | Request::SinglePreDump)
             && self.takes == Takes::Anything
-            && !self.features().await?.mem_track
+            && !ask.in_time(self.features()).await?.mem_track
         {
             return Err(Error::Unavailable {
                 request: ask.request,
@@ -306,6 +303,7 @@ impl Connection {
             options,
             notify,
             deadline,
+            ends,
             until,
             keeps_open,
             restored,
@@ -335,8 +333,7 @@ impl Connection {
             pages: prepared.pages,
             keeps_open,
             becomes_command: prepared.becomes_command,
-            // One beyond the end of time is none.
-            deadline: deadline.and_then(|deadline| Instant::now().checked_add(deadline)),
+            deadline: ends,
             hooks: questions,
             cancel: Arc::clone(&cancel),
             undo: prepared.undo,

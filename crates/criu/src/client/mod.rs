@@ -158,7 +158,9 @@ impl Criu {
     }
 
     /// Sets how long CRIU has for bringing a cancelled call to an orderly end, until it is killed:
-    /// [`GRACE`] otherwise. A cancelled restore has it twice.
+    /// [`GRACE`] otherwise. A cancelled restore has it twice. The hook
+    /// [`network_unlock`](crate::Notify::network_unlock) has as long for itself, and so has CRIU for
+    /// its exit after its reply.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -167,7 +169,7 @@ impl Criu {
     /// # async fn example() -> Result<(), stasis_criu::Error> {
     /// let criu = Criu::new().grace(Duration::from_secs(2));
     /// let options = Options::new("/var/lib/images").pid(4711);
-    /// // Over after at most seven seconds, one way or another.
+    /// // Cancelled after five seconds; a CRIU that has not given up two seconds later is killed.
     /// criu.dump(&options).within(Duration::from_secs(5)).await?;
     /// # Ok(())
     /// # }

@@ -257,7 +257,13 @@ impl Call {
                         return self.give_up(peer);
                     }
                 },
-                why = self.job.interrupted(), if !stopping => self.cancel(peer, why),
+                why = self.job.interrupted(), if !stopping => {
+                    self.cancel(peer, why);
+                    // There is nothing to be brought to an orderly end.
+                    if matches!(self.job.request, Request::Version | Request::Features) {
+                        return self.give_up(peer);
+                    }
+                }
                 () = at(give_up_at), if stopping => {
                     if let Some(end) = self.out_of_patience(peer) {
                         return end;

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! take                    waits for a request
+//! answer-one              answers one version or feature check
 //! notify HOOK [PID]       calls a hook and waits for the answer; `refused` jumps to `fail`
 //! notify-with-fd HOOK     the same, with a descriptor
 //! tell HOOK [PID]         calls a hook and goes on whatever the answer
@@ -72,6 +73,9 @@ impl Fake {
             let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
             match verb {
                 "take" => self.take(),
+                "answer-one" => {
+                    self.answer_check();
+                }
                 "notify" => {
                     if !self.notify(rest, false) {
                         return self.fail("");
@@ -148,44 +152,45 @@ impl Fake {
 
     /// Waits for a request that is not answered by itself.
     fn take(&mut self) {
-        loop {
-            let Some(request) = self.receive() else {
-                process::exit(255);
-            };
-            match request.r#type() {
-                CriuReqType::Version => self.send(
-                    &CriuResp {
-                        r#type: CriuReqType::Version as i32,
-                        success: true,
-                        version: Some(CriuVersion {
-                            major_number: 4,
-                            minor_number: 2,
-                            sublevel: Some(1),
-                            ..CriuVersion::default()
-                        }),
-                        ..CriuResp::default()
-                    },
-                    false,
-                ),
-                CriuReqType::FeatureCheck => self.send(
-                    &CriuResp {
-                        r#type: CriuReqType::FeatureCheck as i32,
-                        success: true,
-                        features: Some(CriuFeatures {
-                            mem_track: Some(true),
-                            lazy_pages: Some(false),
-                            pidfd_store: Some(true),
-                        }),
-                        ..CriuResp::default()
-                    },
-                    false,
-                ),
-                asked => {
-                    self.asked = asked;
-                    return;
-                }
+        self.asked = loop {
+            if let Some(asked) = self.answer_check() {
+                break asked;
             }
-        }
+        };
+    }
+
+    /// Waits for a request, and answers it if it is for the version or for features.
+    fn answer_check(&self) -> Option<CriuReqType> {
+        let Some(request) = self.receive() else {
+            process::exit(255);
+        };
+        let reply = CriuResp {
+            r#type: request.r#type,
+            success: true,
+            ..CriuResp::default()
+        };
+        let reply = match request.r#type() {
+            CriuReqType::Version => CriuResp {
+                version: Some(CriuVersion {
+                    major_number: 4,
+                    minor_number: 2,
+                    sublevel: Some(1),
+                    ..CriuVersion::default()
+                }),
+                ..reply
+            },
+            CriuReqType::FeatureCheck => CriuResp {
+                features: Some(CriuFeatures {
+                    mem_track: Some(true),
+                    lazy_pages: Some(false),
+                    pidfd_store: Some(true),
+                }),
+                ..reply
+            },
+            asked => return Some(asked),
+        };
+        self.send(&reply, false);
+        None
     }
 
     fn notify(&self, hook: &str, with_descriptor: bool) -> bool {

@@ -39,7 +39,8 @@ async fn a_tree_lives_through_twenty_cancelled_pre_dumps_and_can_be_dumped_after
     }
 
     let mut dice = Dice::new(5);
-    let (mut cancelled, mut complete, mut slowest) = (0, 0, Duration::ZERO);
+    let (mut cancelled, mut untracked, mut complete) = (0, 0, 0);
+    let mut slowest = Duration::ZERO;
     while cancelled < CANCELLATIONS {
         fs::create_dir(&images).unwrap();
         let delay = dice.below(typical);
@@ -50,9 +51,13 @@ async fn a_tree_lives_through_twenty_cancelled_pre_dumps_and_can_be_dumped_after
             Err(Error::Cancelled { left, .. }) => {
                 slowest = slowest.max(began.elapsed().saturating_sub(delay));
                 cancelled += 1;
-                // Or a chain that goes on from an earlier image would miss what this one had.
-                let left: Vec<_> = left.iter().collect();
-                assert_eq!(left, [&Leftover::Untracked], "after {delay:?}");
+                // Or a chain that goes on from an earlier image would miss what this one had. Before
+                // CRIU is asked for the pre-dump itself nothing is cleared.
+                match left.iter().collect::<Vec<_>>().as_slice() {
+                    [] => {}
+                    [Leftover::Untracked] => untracked += 1,
+                    _ => panic!("after {delay:?}{left}"),
+                }
                 assert_eq!(fs::read_dir(&images).unwrap().count(), 0, "after {delay:?}");
             }
             Ok(_) => complete += 1,
@@ -64,8 +69,10 @@ async fn a_tree_lives_through_twenty_cancelled_pre_dumps_and_can_be_dumped_after
         fs::remove_dir_all(&images).unwrap();
     }
     println!(
-        "{cancelled} cancelled within {typical:?}, {complete} complete before, the slowest took {slowest:?}"
+        "{cancelled} cancelled within {typical:?}, {untracked} of them under way, {complete} complete \
+         before, the slowest took {slowest:?}"
     );
+    assert!(untracked > 0);
 
     let memory = Memory::of(victim.pid());
     let next = directory.path().join("next");
