@@ -176,6 +176,31 @@ async fn what_criu_said_before_it_ended_is_the_cause() {
 }
 
 #[tokio::test]
+async fn the_log_of_an_earlier_call_is_no_cause() {
+    let fake = Fake::plays("take\nsay Error (criu/x.c:1): no such option\nexit 1");
+    let log = fake.images().join("dump.log");
+    fs::write(&log, "(00.1) Error (criu/y.c:2): of another time\n").unwrap();
+    let error = within(fake.criu.dump(&fake.dump()).into_future())
+        .await
+        .unwrap_err();
+    let text = chain(&error);
+    assert!(text.contains("no such option"), "{text}");
+    assert!(!text.contains("dump.log"), "{text}");
+    // One that this call has written over is.
+    let criu = fake
+        .criu
+        .clone()
+        .environment("FAKE_SWRK", "take\nlog this time\nfail")
+        .environment("FAKE_SWRK_LOG", &log);
+    let error = within(criu.dump(&fake.dump()).into_future())
+        .await
+        .unwrap_err();
+    let text = chain(&error);
+    assert!(text.contains("this time"), "{text}");
+    assert!(text.contains("dump.log"), "{text}");
+}
+
+#[tokio::test]
 async fn a_flood_on_stderr_stops_nothing() {
     let fake = Fake::plays("take\nflood 4000000\nreply");
     within(fake.criu.dump(&fake.dump()).into_future())

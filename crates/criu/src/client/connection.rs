@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Error, NoHooks, Notify, Options, Request, Version,
-    diagnosis::{self, Evidence, KnownCause, Log},
+    diagnosis::{self, Evidence, KnownCause, Log, Stamp},
     files::Directory,
     link::{CancelledBy, End, Farewell, Job, Link, Outcome, ProtocolError},
     stats::{DumpStats, RestoreStats},
@@ -340,6 +340,14 @@ impl Connection {
             restored,
             outcome: sender,
         };
+        let mut judge = Judge {
+            request,
+            deadline: deadline.unwrap_or_default(),
+            logs: prepared.logs,
+            log: options.and_then(|(options, _)| options.log_name(request)),
+            log_before: None,
+        };
+        judge.log_before = judge.log().and_then(Log::stamp);
         let closed = || Error::Closed { request };
         self.link.call(job).await.ok_or_else(closed)?;
 
@@ -370,12 +378,6 @@ impl Connection {
             _ if !goes_on => Takes::Nothing,
             Request::PreDump => Takes::Dumps,
             _ => Takes::Anything,
-        };
-        let judge = Judge {
-            request,
-            deadline: deadline.unwrap_or_default(),
-            logs: prepared.logs,
-            log: options.and_then(|(options, _)| options.log_name(request)),
         };
         let mut answer = judge.judge(outcome)?;
         self.count(&mut answer);
@@ -410,6 +412,8 @@ struct Judge<'a> {
     deadline: Duration,
     logs: Option<Arc<OwnedFd>>,
     log: Option<&'a str>,
+    /// The log that was there before it, of an earlier call.
+    log_before: Option<Stamp>,
 }
 
 impl Judge<'_> {
@@ -498,16 +502,22 @@ impl Judge<'_> {
     }
 
     fn evidence<'a>(&'a self, farewell: &'a Farewell) -> Evidence<'a> {
-        let log = self.log.zip(self.logs.as_ref());
+        // Where CRIU fails before it opens its log, that of an earlier call is still there.
+        let log = self.log().filter(|log| log.stamp() != self.log_before);
         Evidence {
             request: self.request,
             cr_errno: None,
             cr_errmsg: None,
             stderr: &farewell.stderr,
-            log: log.map(|(name, logs)| Log::In(logs.as_fd(), name)),
+            log,
             disk_full: farewell.disk_full,
             exit: None,
         }
+    }
+
+    fn log(&self) -> Option<Log<'_>> {
+        let (logs, name) = self.logs.as_ref().zip(self.log)?;
+        Some(Log::In(logs.as_fd(), name))
     }
 
     fn logs(&self) -> Option<Directory<'_>> {

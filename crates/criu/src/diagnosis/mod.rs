@@ -18,7 +18,7 @@ use std::{
     fmt, fs,
     os::{
         fd::{AsRawFd as _, BorrowedFd},
-        unix::process::ExitStatusExt as _,
+        unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
     },
     path::{Path, PathBuf},
     process::ExitStatus,
@@ -112,26 +112,52 @@ pub fn diagnose(evidence: &Evidence<'_>) -> Diagnosis {
     }
 }
 
-impl Log<'_> {
-    /// Where it is and what is at its end. `None` if there is none that can be read.
-    fn read(self) -> Option<(PathBuf, String)> {
-        let (directory, name, path) = match self {
+/// A log as it was at some time. CRIU writes over that of an earlier request, if it comes so far.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds.
+    written: (i64, i64),
+}
+
+impl<'a> Log<'a> {
+    /// Its directory and its name there.
+    fn place(self) -> Option<(Directory<'a>, &'a Path)> {
+        match self {
             Self::Path(path) => {
                 let parent = path.parent().filter(|parent| *parent != Path::new(""));
-                let directory = Directory::Path(parent.unwrap_or_else(|| Path::new(".")));
-                (directory, Path::new(path.file_name()?), path.to_owned())
+                let parent = Directory::Path(parent.unwrap_or_else(|| Path::new(".")));
+                Some((parent, Path::new(path.file_name()?)))
             }
+            Self::In(directory, name) => Some((Directory::Descriptor(directory), Path::new(name))),
+        }
+    }
+
+    /// What it is like now. `None` if there is none that can be read.
+    pub(crate) fn stamp(self) -> Option<Stamp> {
+        let (directory, name) = self.place()?;
+        let log = directory.open(name).ok()?.metadata().ok()?;
+        Some(Stamp {
+            device: log.dev(),
+            inode: log.ino(),
+            size: log.size(),
+            written: (log.mtime(), log.mtime_nsec()),
+        })
+    }
+
+    /// Where it is and what is at its end. `None` if there is none that can be read.
+    fn read(self) -> Option<(PathBuf, String)> {
+        let (directory, name) = self.place()?;
+        let bytes = files::tail(directory.open(name).ok()?, MAX_LOG).ok()?;
+        let path = match self {
+            Self::Path(path) => path.to_owned(),
             Self::In(directory, name) => {
                 let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-                let at = fs::read_link(link).unwrap_or_default();
-                (
-                    Directory::Descriptor(directory),
-                    Path::new(name),
-                    at.join(name),
-                )
+                fs::read_link(link).unwrap_or_default().join(name)
             }
         };
-        let bytes = files::tail(directory.open(name).ok()?, MAX_LOG).ok()?;
         Some((path, String::from_utf8_lossy(&bytes).into_owned()))
     }
 }

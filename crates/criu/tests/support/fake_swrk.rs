@@ -20,6 +20,7 @@
 //! cut                     half a reply
 //! huge BYTES              a reply of so many bytes
 //! say TEXT                writes to stderr
+//! log TEXT                writes an error over the file `FAKE_SWRK_LOG`
 //! flood BYTES             writes so many bytes to stderr
 //! write-until-refused     says `writes` there, and writes to a file until the kernel does not let it
 //! wait-for-file           waits until the file `FAKE_SWRK_GO` is there
@@ -125,6 +126,10 @@ impl Fake {
                     self.send(&reply, false);
                 }
                 "say" => eprintln!("{rest}"),
+                "log" => {
+                    let log = env::var_os("FAKE_SWRK_LOG").unwrap();
+                    fs::write(log, format!("(00.1) Error (criu/x.c:1): {rest}\n")).unwrap();
+                }
                 "flood" => {
                     let bytes = vec![b'.'; rest.parse().unwrap()];
                     io::stderr().write_all(&bytes).unwrap();
