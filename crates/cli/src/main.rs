@@ -2,13 +2,15 @@
 //!
 //! `arguments` is what one can say, `commands` has one file for each verb. Beneath them: `signals`
 //! turns Ctrl-C into a cancellation, `progress` shows how far a dump has come, `streams` connects
-//! a process with the streams here, `output` and `failure` say what came of it. What a dump or a
-//! restore is, is the business of `stasis_criu`; nothing here knows CRIU.
+//! a process with the streams here and `drain` copies what it writes, `output` and `failure` say
+//! what came of it. What a dump or a restore is, is the business of `stasis_criu`; nothing here
+//! knows CRIU.
 
 #![forbid(unsafe_code)]
 
 mod arguments;
 mod commands;
+mod drain;
 mod failure;
 mod output;
 mod progress;

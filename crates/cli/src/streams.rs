@@ -6,7 +6,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Write},
+    io::{self, IsTerminal as _, PipeReader, PipeWriter, Write},
     os::fd::{AsFd as _, OwnedFd},
     thread,
     time::Duration,
@@ -20,14 +20,16 @@ use stasis_criu::process::{Attached, Exit, Managed, ProcessError, Size};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    time::timeout,
 };
 
-use crate::commands::Context;
+use crate::{
+    commands::Context,
+    drain::{Rest, drain},
+};
 
-/// How long what a process has written before its end may take to be copied, if somebody else
-/// still holds its streams open.
-const REST: Duration = Duration::from_secs(1);
+/// How long what comes after the end of the process is still copied, if somebody else holds its
+/// streams open.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Waits until the process has ended, and says how.
 pub async fn until_end(context: &mut Context<'_>, mut process: Managed) -> anyhow::Result<Exit> {
@@ -43,7 +45,11 @@ pub async fn until_end(context: &mut Context<'_>, mut process: Managed) -> anyho
             () = copying.resized() => {}
         }
     };
-    copying.finish().await;
+    tokio::select! {
+        () = copying.finish() => {}
+        // Nobody takes what it wrote, and somebody wants an end.
+        _ = context.signals.next() => {}
+    }
     if let Exit::Signal(_) | Exit::Unknown = exit {
         let pid = process.pid();
         context.output.remark(format_args!("process {pid} {exit}"));
@@ -66,6 +72,8 @@ pub fn size_here() -> Size {
 struct Copying {
     /// Closed when the last thread that copies output has ended.
     output: mpsc::Receiver<()>,
+    /// Closed to tell those threads that the process has ended.
+    running: PipeWriter,
     terminal: Option<Terminal>,
 }
 
@@ -80,6 +88,8 @@ struct Terminal {
 impl Copying {
     fn start(attached: Option<Attached>) -> anyhow::Result<Self> {
         let (open, output) = mpsc::channel(1);
+        let (ended, running) = io::pipe().context("cannot make a pipe")?;
+        let ended = || ended.try_clone().context("cannot share a pipe");
         let mut terminal = None;
         match attached {
             None => {}
@@ -93,23 +103,30 @@ impl Copying {
                         io::copy(&mut io::stdin(), &mut stdin).map(drop)
                     })?;
                 }
-                if let Some(mut stdout) = stdout {
+                if let Some(stdout) = stdout {
+                    let ended = ended()?;
                     copy("output", Some(open.clone()), move || {
-                        io::copy(&mut stdout, &mut Unbuffered(io::stdout())).map(drop)
+                        let to = Unbuffered(io::stdout());
+                        drain(stdout, to, &ended, Rest::Pipe, PATIENCE)
                     })?;
                 }
-                if let Some(mut stderr) = stderr {
+                if let Some(stderr) = stderr {
+                    let ended = ended()?;
                     copy("errors", Some(open.clone()), move || {
-                        io::copy(&mut stderr, &mut io::stderr()).map(drop)
+                        drain(stderr, io::stderr(), &ended, Rest::Pipe, PATIENCE)
                     })?;
                 }
             }
             Some(Attached::Terminal(master)) => {
-                terminal = Some(Terminal::connect(master, open.clone())?);
+                terminal = Some(Terminal::connect(master, ended()?, open.clone())?);
             }
             Some(_) => anyhow::bail!("the process has streams of a kind that is not known here"),
         }
-        Ok(Self { output, terminal })
+        Ok(Self {
+            output,
+            running,
+            terminal,
+        })
     }
 
     /// Waits for our terminal to get another size, and gives it to the process's.
@@ -125,15 +142,16 @@ impl Copying {
 
     /// Waits until what the process has written is here. Our terminal is as it was then.
     async fn finish(mut self) {
+        drop(self.running);
         // `None`: all threads have ended.
-        let _ = timeout(REST, self.output.recv()).await;
+        let _ = self.output.recv().await;
     }
 }
 
 impl Terminal {
-    fn connect(master: OwnedFd, open: mpsc::Sender<()>) -> anyhow::Result<Self> {
+    fn connect(master: OwnedFd, ended: PipeReader, open: mpsc::Sender<()>) -> anyhow::Result<Self> {
         let share = || master.try_clone().context("cannot share a terminal");
-        let (mut to, mut from) = (File::from(share()?), File::from(share()?));
+        let (mut to, from) = (File::from(share()?), File::from(share()?));
         let resized = signal(SignalKind::window_change())?;
         let raw = Raw::set()?;
         copy("input", None, move || {
@@ -141,7 +159,8 @@ impl Terminal {
         })?;
         copy("output", Some(open), move || {
             // A terminal that nobody holds any more fails with EIO, which is its end.
-            io::copy(&mut from, &mut Unbuffered(io::stdout())).map(drop)
+            let to = Unbuffered(io::stdout());
+            drain(from, to, &ended, Rest::Terminal, PATIENCE)
         })?;
         let terminal = Self {
             master,

@@ -40,7 +40,11 @@ impl Held {
     }
 
     pub fn has_ended(&self) -> bool {
-        readable(&self.pidfd, Duration::ZERO)
+        self.ends_within(Duration::ZERO)
+    }
+
+    pub fn ends_within(&self, patience: Duration) -> bool {
+        readable(&self.pidfd, patience)
     }
 
     /// Ends it, and waits until it and its number are gone.

@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     os::fd::OwnedFd,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use rustix::{
@@ -126,6 +127,41 @@ fn attached_pipes_are_those_of_whoever_restores() {
     drop(restore.stdin.take());
     assert_eq!(lines.rest(), "");
     assert_eq!(restore.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn what_a_process_wrote_is_there_also_for_whoever_reads_late() {
+    // More than two pipes hold: one is the process's, one the reader's.
+    let mut run = stasis(["run", "-a", "-q", "--", "sh", "-c", "seq 20000; exit 3"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Longer than what others write is waited for. That it does not end no event tells.
+    let held = Held::new(run.id());
+    assert!(!held.ends_within(Duration::from_secs(3)));
+    let lines = Lines::new(run.stdout.take().unwrap()).rest();
+    assert_eq!(lines.lines().count(), 20000);
+    assert!(lines.ends_with("\n20000\n"));
+    assert_eq!(run.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn somebody_who_holds_the_streams_keeps_nobody_waiting() {
+    // Silent until its input ends, which it does with the command.
+    let silent = "exec 8<&0; cat <&8 & echo done; exit 3";
+    let (mut run, mut lines) = piped(&["run", "-a", "-q", "--", "sh", "-c", silent]);
+    assert_eq!(lines.next(), "done");
+    assert!(Held::new(run.id()).ends_within(PATIENCE));
+    assert_eq!(run.wait().unwrap().code(), Some(3));
+
+    let mut run = stasis(["run", "-a", "-q", "--", "sh", "-c", "yes & exit 3"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(Held::new(run.id()).ends_within(PATIENCE));
+    assert_eq!(run.wait().unwrap().code(), Some(3));
 }
 
 /// A terminal with `stasis` on it.
