@@ -74,6 +74,16 @@ impl Options {
         self
     }
 
+    /// As [`external`](Self::external), unless the same is named already: that stays as it was named.
+    #[must_use]
+    pub(crate) fn external_unless_named(self, resource: External) -> Self {
+        let id = resource.id();
+        match self.external.iter().any(|named| named.id() == id) {
+            true => self,
+            false => self.external(resource),
+        }
+    }
+
     /// A pair of virtual network devices, one of them outside: `external veth[..]`, once `veths`.
     #[must_use]
     pub fn veth_pair(self, pair: VethPair) -> Self {

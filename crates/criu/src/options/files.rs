@@ -191,6 +191,16 @@ impl Options {
         self
     }
 
+    /// As [`inherit_fd`](Self::inherit_fd), unless there is one for the same key already.
+    #[must_use]
+    pub(crate) fn inherit_fd_unless_given(self, inherited: InheritedFd) -> Self {
+        let mut given = self.files.inherited.iter();
+        match given.any(|given| given.key == inherited.key) {
+            true => self,
+            false => self.inherit_fd(inherited),
+        }
+    }
+
     /// Restores files whose permissions are no longer what they were, `skip_file_rwx_check`.
     #[must_use]
     pub fn skip_file_rwx_check(mut self, set: bool) -> Self {

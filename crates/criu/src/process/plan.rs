@@ -110,12 +110,14 @@ impl DumpPlan {
         &self.sockets
     }
 
-    /// Sets the process, and what its tree needs. What the tree does not need is left as it is.
+    /// Sets the process, and what its tree needs. What the tree does not need is left as it is, and
+    /// so is an external resource that `options` name already.
     #[must_use]
     pub fn apply(&self, options: Options) -> Options {
         let options = options.pid(self.state.pid);
         let options = self.sockets.apply(self.terminals.apply(options));
-        let options = self.files.iter().cloned().fold(options, Options::external);
+        let files = self.files.iter().cloned();
+        let options = files.fold(options, Options::external_unless_named);
         if self.mounts {
             external_mounts(options, Request::Dump)
         } else {
@@ -312,7 +314,7 @@ impl RestorePlan {
     }
 
     /// Sets what the tree needs, and that its root becomes our child. What it does not need is left
-    /// as it is.
+    /// as it is, and so are external resources and descriptors that `options` name already.
     #[must_use]
     pub fn apply(&self, options: Options) -> Options {
         let options = options.rst_sibling(true);

@@ -13,7 +13,7 @@ use std::{
 
 use stasis_criu::{
     Options,
-    options::External,
+    options::{External, InheritedFd},
     process::{
         Attached, DumpPlan, FileKind, Managed, ProcessError, ProcessState, RestorePlan,
         RestoreStdio, Run, Size, Stdio, Tree,
@@ -265,6 +265,30 @@ fn what_is_opened_behind_the_plan_is_found_when_it_looks_again() {
     // What is known is not named again.
     assert_eq!(plan.externals().unwrap(), Vec::<String>::new());
     assert_eq!(plan.state().choices.clone().unwrap().external, known);
+    finish(child);
+}
+
+#[test]
+fn what_a_caller_named_already_stays_as_it_was_named() {
+    let images = tempfile::tempdir().unwrap();
+    let (one, _other) = UnixStream::pair().unwrap();
+    let socket = OwnedFd::from(one);
+    let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
+    let child = ready("", &[&socket]);
+    let plan = DumpPlan::detect(child.id()).unwrap();
+    let inode = inode.try_into().unwrap();
+    let named = Options::new(images.path()).external(External::UnixSocket { inode });
+    let options = plan.apply(named);
+    assert_eq!(options, plan.apply(options.clone()));
+    options.check(stasis_criu::Request::Dump, None).unwrap();
+
+    let mut plan = RestorePlan::new(plan.state(), RestoreStdio::Keep).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    plan.inherit("socket:[1]", OwnedFd::from(ours));
+    let given = InheritedFd::new("socket:[1]", OwnedFd::from(theirs));
+    let options = plan.apply(Options::new(images.path()).inherit_fd(given));
+    assert_eq!(options, plan.apply(options.clone()));
+    options.check(stasis_criu::Request::Restore, None).unwrap();
     finish(child);
 }
 

@@ -128,7 +128,7 @@ impl Inheritance {
     #[must_use]
     pub fn apply(&self, options: Options) -> Options {
         self.given.iter().fold(options, |options, (key, fd)| {
-            options.inherit_fd(InheritedFd::new(key.clone(), fd.clone()))
+            options.inherit_fd_unless_given(InheritedFd::new(key.clone(), fd.clone()))
         })
     }
 

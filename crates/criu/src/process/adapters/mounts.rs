@@ -42,9 +42,9 @@ pub fn has_external_mounts(tree: &Tree) -> Result<bool, ProcessError> {
 #[must_use]
 pub fn external_mounts(options: Options, request: crate::Request) -> Options {
     if request == crate::Request::Restore {
-        return options.external(External::AutoMounts(AutoMounts::Private));
+        return options.external_unless_named(External::AutoMounts(AutoMounts::Private));
     }
     options
-        .external(External::AutoMounts(AutoMounts::Sharing))
+        .external_unless_named(External::AutoMounts(AutoMounts::Sharing))
         .ext_masters(true)
 }

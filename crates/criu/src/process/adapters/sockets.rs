@@ -94,6 +94,6 @@ impl Sockets {
         }
         self.externals()
             .into_iter()
-            .fold(options, Options::external)
+            .fold(options, Options::external_unless_named)
     }
 }

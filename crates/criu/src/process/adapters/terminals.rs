@@ -98,7 +98,7 @@ impl Terminals {
         self.external
             .iter()
             .cloned()
-            .fold(options, Options::external)
+            .fold(options, Options::external_unless_named)
     }
 }
 
