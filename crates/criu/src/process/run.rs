@@ -113,10 +113,10 @@ impl Run {
         self
     }
 
-    /// Starts it. If its pid file cannot be written it is ended again.
+    /// Starts it. If it cannot be managed, or its pid file cannot be written, it is ended again.
     ///
     /// # Errors
-    /// If the program cannot be started, or its streams or its pid file cannot be made.
+    /// If the program cannot be started or managed, or its streams or its pid file cannot be made.
     pub fn start(&self) -> Result<Managed, ProcessError> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
@@ -136,12 +136,20 @@ impl Run {
             source,
         })?;
         // A `Child` that is dropped is neither killed nor reaped: from here on it is ours alone.
-        let process = Managed::of_child(child.id())?.attach(attached);
-        if let Some(file) = &self.pid_file
-            && let Err(error) = write_pid_file(file, process.pid())
-        {
-            abandon(child);
-            return Err(error);
+        match self.manage(child.id()) {
+            Ok(process) => Ok(process.attach(attached)),
+            Err(error) => {
+                abandon(child);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes hold of what was started, and tells its number.
+    fn manage(&self, pid: u32) -> Result<Managed, ProcessError> {
+        let process = Managed::of_child(pid)?;
+        if let Some(file) = &self.pid_file {
+            write_pid_file(file, pid)?;
         }
         Ok(process)
     }

@@ -2,13 +2,20 @@
 
 use std::{
     fs,
-    io::{BufRead as _, Read as _, Write as _},
-    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::Path,
     process::Command,
 };
 
-use rustix::{io::FdFlags, termios::tcgetpgrp};
+use rustix::{
+    io::{Errno, FdFlags},
+    process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait},
+    termios::tcgetpgrp,
+};
 use stasis_criu::process::{
     Attached, DumpPlan, Exit, Managed, ProcessError, Run, Size, State, Stdio, Tree,
 };
@@ -69,6 +76,48 @@ async fn a_pid_file_that_cannot_be_written_ends_what_was_started() {
             .count()
     };
     assert_eq!((sleeps(&before), sleeps(&after)), (0, 0));
+}
+
+#[test]
+fn a_program_is_not_left_to_itself_for_want_of_a_descriptor() {
+    // The limit is the whole process's, which so has to be one of its own.
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "--ignored",
+            "run::a_program_of_a_process_with_few_descriptors",
+        ])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("1 passed"), "{told}");
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn a_program_of_a_process_with_few_descriptors() {
+    let whole = getrlimit(Resource::Nofile);
+    let few = fs::File::open("/dev/null").unwrap().as_raw_fd();
+    let mut unmanaged = 0;
+    for more in 0..64 {
+        let current = Some(u64::try_from(few + more).unwrap());
+        setrlimit(Resource::Nofile, Rlimit { current, ..whole }).unwrap();
+        let started = Run::new("sleep").arg("602").stdio(Stdio::Pipes).start();
+        setrlimit(Resource::Nofile, whole).unwrap();
+        match started {
+            Ok(process) => {
+                process.kill().unwrap();
+                assert!(unmanaged > 0, "it began where all of it went well");
+                return;
+            }
+            Err(ProcessError::Start { .. } | ProcessError::Stream { .. }) => {}
+            Err(_) => unmanaged += 1,
+        }
+        let children = wait(WaitOptions::NOHANG);
+        assert_eq!(children.map(drop), Err(Errno::CHILD), "{more} descriptors");
+    }
+    panic!("it was never started");
 }
 
 #[tokio::test]
@@ -155,9 +204,10 @@ async fn a_terminal_is_the_controlling_one_and_of_the_size_asked_for() {
     let Some(Attached::Terminal(master)) = process.take_attached() else {
         panic!("no terminal");
     };
-    let mut text = [0; 64];
-    let read = rustix::io::read(&master, &mut text).unwrap();
-    assert_eq!(&text[..read], b"40 132\r\n");
+    let mut terminal = BufReader::new(fs::File::from(master.try_clone().unwrap()));
+    let mut line = String::new();
+    terminal.read_line(&mut line).unwrap();
+    assert_eq!(line, "40 132\r\n");
     let root = process.tree().unwrap().root().clone();
     assert_ne!(root.terminal, 0);
     assert_eq!(
