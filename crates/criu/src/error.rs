@@ -18,8 +18,9 @@ use crate::{
 
 /// Why a call did not succeed.
 ///
-/// The processes that were to be dumped run on as before, unless [`Left`] says otherwise; of those
-/// that were to be restored none is there.
+/// The processes that were to be dumped run on as before, and of those that were to be restored none
+/// is there, unless [`Left`] says otherwise. Of [`Error::Protocol`] that holds as far as CRIU is to
+/// be believed: it may have dumped or restored them all the same.
 #[derive(Debug, Error)]
 #[expect(
     clippy::error_impl_error,
@@ -175,7 +176,7 @@ impl Error {
     }
 }
 
-/// What a call left behind that could not be undone: nothing, unless CRIU was killed.
+/// What a call left behind that could not be undone. It is seldom anything, unless CRIU was killed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Left(Vec<Leftover>);
 

@@ -405,6 +405,23 @@ async fn two_replies_are_none() {
 }
 
 #[tokio::test]
+async fn a_restore_that_may_have_succeeded_names_what_is_there() {
+    let pid = rustix::process::Pid::from_raw(4711).unwrap();
+    for steps in [
+        "take\nreply\nreply\nexit 0",
+        "take\nnotify post-restore 4711\nreply-bare\nexit 0",
+        "take\nnotify post-restore 4711\ntell-with-fd pre-resume\nreply\nexit 0",
+    ] {
+        let fake = Fake::plays(steps);
+        let error = within(fake.criu.restore(&fake.options()).into_future())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }), "{error}");
+        assert_eq!(error.left(), [Leftover::Process { pid }], "{error}");
+    }
+}
+
+#[tokio::test]
 async fn descriptors_that_nobody_asked_for_are_an_error_and_are_closed() {
     for steps in [
         "take\nreply-with-fd",

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use stasis_criu::{
-    HookResult, Notify,
+    Error, HookResult, Notify,
     process::{DumpPlan, FILE_NAME, Managed, ProcessError, State},
 };
 use tokio::time::timeout;
@@ -51,7 +51,10 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
     let dumped = match dumped {
         Ok(dumped) => dumped,
         Err(error) => {
-            hooks.forget();
+            // A CRIU that does not keep to its protocol may have dumped it all the same.
+            if !matches!(error, Error::Protocol { .. }) {
+                hooks.forget();
+            }
             directory.give_up();
             let fate = target.fate(&error);
             return Err(anyhow::Error::from(error).context(fate));

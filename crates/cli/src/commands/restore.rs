@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use stasis_criu::{
-    HookResult, Notify, RestoreStats,
+    Error, HookResult, Notify, RestoreStats,
     process::{
         Managed, ProcessError, ProcessState, RestorePlan, RestoreStdio, adapters::write_pid_file,
     },
@@ -44,10 +44,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &Restore) -> anyhow::Resu
         .signals
         .cancel(context.output, progress, arguments.images.deadline, call)
         .await;
-    let restored = restored.map_err(|error| match error.left().is_empty() {
-        false => error.into(),
-        true => anyhow::Error::from(error).context(Fate(String::from("no process was restored"))),
-    })?;
+    let restored = restored.map_err(with_fate)?;
 
     let pid = restored.pid.as_raw_pid().unsigned_abs();
     let there = || Fate(format!("process {pid} was restored and goes on"));
@@ -74,6 +71,17 @@ pub async fn run(context: &mut Context<'_>, arguments: &Restore) -> anyhow::Resu
         return Ok(Ended::Done);
     }
     streams::until_end(context, process).await.map(Ended::With)
+}
+
+/// The error, with what became of the processes if that is known.
+fn with_fate(error: Error) -> anyhow::Error {
+    // A CRIU that does not keep to its protocol may have restored them all the same.
+    let known = error.left().is_empty() && !matches!(error, Error::Protocol { .. });
+    let error = anyhow::Error::from(error);
+    match known {
+        true => error.context(Fate(String::from("no process was restored"))),
+        false => error,
+    }
 }
 
 /// What the tree needs, by the state beside the images. Images that CRIU itself made have none.
@@ -154,5 +162,25 @@ impl Notify for Hooks {
     async fn orphan_pts_master(&mut self, master: OwnedFd) -> HookResult {
         self.master = Some(master);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stasis_criu::{Left, ProtocolError, Request};
+
+    use super::*;
+
+    #[test]
+    fn that_nothing_was_restored_is_said_only_where_it_is_known() {
+        let (request, left) = (Request::Restore, Left::default());
+        let cancelled = with_fate(Error::Cancelled { request, left });
+        assert!(cancelled.downcast_ref::<Fate>().is_some());
+        let unreliable = with_fate(Error::Protocol {
+            request,
+            source: ProtocolError::TwoReplies,
+            left: Left::default(),
+        });
+        assert!(unreliable.downcast_ref::<Fate>().is_none());
     }
 }

@@ -25,6 +25,8 @@ use crate::{
     files::Directory,
     link::{CancelledBy, End, Farewell, Job, Link, Outcome, ProtocolError},
     stats::{DumpStats, RestoreStats},
+    swrk::pid,
+    undo::Leftover,
     unknown::MalformedMessage,
 };
 
@@ -379,6 +381,7 @@ impl Connection {
             Request::PreDump => Takes::Dumps,
             _ => Takes::Anything,
         };
+        let root = outcome.root;
         let mut answer = judge.judge(outcome)?;
         self.count(&mut answer);
         finish(answer).map_err(|field| Error::Protocol {
@@ -387,7 +390,7 @@ impl Connection {
                 message: "criu.criu_resp",
                 field,
             }),
-            left: Vec::new().into(),
+            left: there(request, root).into(),
         })
     }
 
@@ -424,9 +427,17 @@ impl Judge<'_> {
             cancelled,
             ignored,
             farewell,
-            left,
+            mut left,
             command,
+            root,
         } = outcome;
+        if let (Some(CancelledBy::Protocol(_)), End::Reply(reply, _)) = (&cancelled, &end)
+            && reply.success
+        {
+            // A success after all, of which nothing was undone.
+            let told = reply.restore.as_ref();
+            left.extend(there(request, told.and_then(|told| pid(told.pid)).or(root)));
+        }
         let left = left.into();
         if let Some(CancelledBy::Protocol(source)) = cancelled {
             return Err(Error::Protocol {
@@ -525,4 +536,12 @@ impl Judge<'_> {
             .as_ref()
             .map(|logs| Directory::Descriptor(logs.as_fd()))
     }
+}
+
+/// What a restore has left that may have succeeded.
+fn there(request: Request, root: Option<Pid>) -> Vec<Leftover> {
+    let root = root.filter(|_| request == Request::Restore);
+    root.map(|pid| Leftover::Process { pid })
+        .into_iter()
+        .collect()
 }

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Pid;
 use tokio::{
     sync::{Notify as Signal, mpsc, oneshot},
     time::{self, Instant},
@@ -136,6 +137,8 @@ pub(crate) struct Outcome {
     pub left: Vec<Leftover>,
     /// The command that CRIU has become.
     pub command: Option<u32>,
+    /// The root process of a restore, as a hook told it.
+    pub root: Option<Pid>,
 }
 
 /// Makes the call. The connection comes back if CRIU goes on after it.
@@ -147,6 +150,7 @@ pub(super) async fn run(mut peer: Peer, job: Job, grace: Duration) -> Option<Pee
         job,
         cancelled,
         ignored,
+        root,
         ..
     } = call;
     let mut outcome = Outcome {
@@ -156,6 +160,7 @@ pub(super) async fn run(mut peer: Peer, job: Job, grace: Duration) -> Option<Pee
         farewell: Farewell::default(),
         left: Vec::new(),
         command: None,
+        root,
     };
 
     let goes_on = job.keeps_open && matches!(outcome.end, End::Reply(..));
@@ -208,6 +213,8 @@ struct Call {
     grace: Duration,
     cancelled: Option<(CancelledBy, Instant)>,
     ignored: Vec<(Hook, HookError)>,
+    /// The root process of a restore, once CRIU has told it.
+    root: Option<Pid>,
     /// Whether the tree that a restore makes has been killed already.
     restored_killed: bool,
     /// The last hook that was acknowledged, `post-dump` once it was: from there on a dump
@@ -222,6 +229,7 @@ impl Call {
             grace,
             cancelled: None,
             ignored: Vec::new(),
+            root: None,
             restored_killed: false,
             past: None,
         }
@@ -340,6 +348,7 @@ impl Call {
         };
         if let (Some(Hook::SetupNamespaces | Hook::PostRestore), Some(root)) = (call.hook(), root) {
             self.job.undo.saw_root(root);
+            self.root = Some(root);
         }
         let hook = call.hook();
         if hook == Some(Hook::StatusReady) {

@@ -63,7 +63,7 @@ pub enum Leftover {
         /// Why.
         why: String,
     },
-    /// A process that was being restored.
+    /// A process that was being restored, or the root of those that may have been.
     Process {
         /// The process.
         pid: Pid,

@@ -13,6 +13,7 @@
 //! tell HOOK [PID]         calls a hook and goes on whatever the answer
 //! tell-with-fd HOOK       the same, with a descriptor
 //! reply                   succeeds
+//! reply-bare              succeeds, and says no more
 //! fail [ERRNO [MESSAGE]]  fails
 //! reply-as TYPE           succeeds, as if asked for request number TYPE
 //! reply-with-fd           succeeds, with a descriptor
@@ -99,6 +100,14 @@ impl Fake {
                     let reply = CriuResp {
                         r#type: rest.parse().unwrap(),
                         ..self.success()
+                    };
+                    self.send(&reply, false);
+                }
+                "reply-bare" => {
+                    let reply = CriuResp {
+                        r#type: self.asked as i32,
+                        success: true,
+                        ..CriuResp::default()
                     };
                     self.send(&reply, false);
                 }
