@@ -17,6 +17,7 @@ use stasis_criu::{
     process::{DumpPlan, Managed, Run, Size, Stdio},
 };
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use crate::{
     conversation::{Bound, Conversation},
@@ -37,6 +38,8 @@ const ADDRESS_OUTSIDE: &str = "198.51.100.1/24";
 struct Hooks {
     seen: Vec<Hook>,
     refused: Vec<Hook>,
+    /// What `post-dump` tells when it has begun to take for ever.
+    waits: Option<oneshot::Sender<()>>,
     pid: Option<Pid>,
     master: Option<OwnedFd>,
 }
@@ -76,7 +79,14 @@ impl Notify for Hooks {
         Ok(Vec::new())
     }
     async fn post_dump(&mut self) -> HookResult {
-        self.see(Hook::PostDump)
+        self.see(Hook::PostDump)?;
+        match self.waits.take() {
+            Some(waits) => {
+                waits.send(()).map_err(|()| "nobody waits for it")?;
+                std::future::pending().await
+            }
+            None => Ok(()),
+        }
     }
     async fn network_unlock(&mut self) -> HookResult {
         self.see(Hook::NetworkUnlock)
@@ -314,6 +324,23 @@ async fn a_dump_is_given_up_at_any_hook_and_the_network_goes_on() {
         let names: Vec<_> = images.map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["dump.log"], "{hook}");
     }
+    // Also where no other hook is called any more.
+    let (tell, waits) = oneshot::channel();
+    let mut hooks = Hooks {
+        waits: Some(tell),
+        ..Hooks::default()
+    };
+    let options = guest.dump_options();
+    let call = criu.dump(&options).notify(&mut hooks);
+    let waits = async { waits.await.unwrap() };
+    let error = call.until(waits).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Cancelled { left, .. } if left.is_empty()),
+        "{error:?}"
+    );
+    assert_eq!(hooks.seen[3..], [Hook::PostDump, Hook::NetworkUnlock]);
+    guest.goes_on("cancelled");
+    is_reachable();
     // What CRIU does not heed is told.
     let mut hooks = Hooks::refusing(&[Hook::NetworkUnlock]);
     let options = guest.dump_options().leave_running(true);
