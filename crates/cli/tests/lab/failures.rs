@@ -5,12 +5,13 @@ use std::{
     fs,
     io::{self, BufRead as _, BufReader, Read as _},
     mem::MaybeUninit,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
 };
 
 use rustix::{
-    fs::inotify,
+    fs::{CWD, FileType, Mode, inotify},
     process::{Pid, Signal, kill_process},
 };
 
@@ -162,6 +163,44 @@ fn a_deadline_that_passes_cancels_a_dump() {
     );
     runs_on(&error, &victim);
     assert!(!fs::exists(images).unwrap());
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_criu_that_hangs_from_its_start_on_is_given_up() {
+    let scratch = Scratch::new();
+    let victim = Victim::start(&scratch, 1);
+    let (criu, images) = (scratch.word("criu"), scratch.word("images"));
+    let fifo = scratch.path("started");
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let script = format!("#!/bin/sh\necho > {}\nexec sleep 600\n", fifo.display());
+    fs::write(&criu, script).unwrap();
+    fs::set_permissions(&criu, fs::Permissions::from_mode(0o700)).unwrap();
+    let dump = format!("dump -t {} -D {images} --criu {criu}", victim.pid());
+    let (kind, error) = done(&format!("{dump} --deadline 0.05 --json")).failure_object();
+    assert_eq!(kind, "deadline");
+    runs_on(&error, &victim);
+
+    let mut dump = stasis(dump.split_whitespace());
+    let dump = dump.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let dump = dump.unwrap();
+    fs::read(&fifo).unwrap();
+    kill_process(Pid::from_child(&dump), Signal::INT).unwrap();
+    let dump = Done::from(dump.wait_with_output().unwrap());
+    assert_eq!(dump.status, 130, "{dump:?}");
+    let (_, last) = dump.stderr.trim_end().split_once('\n').unwrap();
+    runs_on(last, &victim);
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_deadline_beyond_the_end_of_time_is_none() {
+    let scratch = Scratch::new();
+    let victim = Victim::start(&scratch, 1);
+    let images = scratch.word("images");
+    let dump = format!("dump -t {} -D {images} --deadline 1e19", victim.pid());
+    done(&dump).success();
+    victim.was_dumped();
 }
 
 #[test]
