@@ -175,8 +175,9 @@ pub trait Notify: Send {
 
     /// The network namespace's traffic may flow again: after a restore, after a dump that leaves the
     /// processes running, and after one that is given up, whatever the reason. So it is called also
-    /// where the call has been cancelled or its deadline has passed, and has the grace for itself
-    /// then ([`Criu::grace`](crate::Criu::grace)) until it is dropped.
+    /// where the call has been cancelled or its deadline has passed, and where CRIU had to be
+    /// killed. It has the grace for itself then ([`Criu::grace`](crate::Criu::grace)) until it is
+    /// dropped.
     ///
     /// If it fails when a dump is given up, the error's [`Left`](crate::Left) has it
     /// ([`Leftover::NetworkLock`](crate::Leftover::NetworkLock)). Only where the call's future was

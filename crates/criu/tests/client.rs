@@ -735,6 +735,20 @@ async fn the_network_is_unlocked_whyever_a_dump_is_given_up() {
     assert!(error.left().is_empty(), "{error}");
     assert!(!locks.locked);
     fake.leaves_nothing().await;
+
+    // CRIU does not come to it: it has to be killed, or ends by itself.
+    for end in ["hang", "exit 1"] {
+        let fake = Fake::plays(&format!("take\nnotify network-lock\n{end}"));
+        let options = fake.dump();
+        let mut locks = Locks::default();
+        let call = fake.criu.dump(&options).notify(&mut locks);
+        let error = within(call.within(Duration::from_millis(200)).into_future())
+            .await
+            .unwrap_err();
+        assert!(error.left().is_empty(), "{error}");
+        assert!(!locks.locked);
+        fake.leaves_nothing().await;
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@
 //! reply is a success.
 
 use std::{
+    future::Future,
+    mem::take,
     os::{fd::OwnedFd, unix::process::ExitStatusExt},
     process::ExitStatus,
     sync::Arc,
@@ -147,10 +149,11 @@ pub(super) async fn run(mut peer: Peer, job: Job, grace: Duration) -> Option<Pee
     let end = call.exchange(&mut peer).await;
     let succeeded = matches!(&end, End::Reply(reply, _) if reply.success);
     let Call {
-        job,
+        mut job,
         cancelled,
         ignored,
         root,
+        locked,
         ..
     } = call;
     let mut outcome = Outcome {
@@ -192,14 +195,21 @@ pub(super) async fn run(mut peer: Peer, job: Job, grace: Duration) -> Option<Pee
         let keep_log = killed || !by_caller;
         // Before what it wrote is removed.
         outcome.farewell.disk_full = job.undo.disk_is_full();
-        outcome.left = job.undo.undo(swrk, killed, keep_log);
-        let locked = outcome.ignored.iter();
-        let locked = locked.filter(|(hook, _)| *hook == Hook::NetworkUnlock);
-        outcome
-            .left
-            .extend(locked.map(|(_, error)| Leftover::NetworkLock {
-                why: error.to_string(),
-            }));
+        outcome.left = take(&mut job.undo).undo(swrk, killed, keep_log);
+        // A service's worker goes on.
+        if locked && swrk.is_some() {
+            // It ended before it came to it.
+            let call = HookCall::Plain(Hook::NetworkUnlock);
+            if let Err(error) = job.unlock(call, time::sleep(grace)).await {
+                outcome.ignored.push((Hook::NetworkUnlock, error));
+            }
+        }
+        let failed = outcome.ignored.iter();
+        let failed = failed.filter(|(hook, _)| *hook == Hook::NetworkUnlock);
+        let locks = failed.map(|(_, error)| Leftover::NetworkLock {
+            why: error.to_string(),
+        });
+        outcome.left.extend(locks);
     }
     drop(job.keep);
     if let Err(outcome) = job.outcome.send(outcome) {
@@ -215,6 +225,8 @@ struct Call {
     ignored: Vec<(Hook, HookError)>,
     /// The root process of a restore, once CRIU has told it.
     root: Option<Pid>,
+    /// Whether the caller was asked to lock the network, and not to unlock it since.
+    locked: bool,
     /// Whether the tree that a restore makes has been killed already.
     restored_killed: bool,
     /// The last hook that was acknowledged, `post-dump` once it was: from there on a dump
@@ -230,6 +242,7 @@ impl Call {
             cancelled: None,
             ignored: Vec::new(),
             root: None,
+            locked: false,
             restored_killed: false,
             past: None,
         }
@@ -372,11 +385,13 @@ impl Call {
     async fn ask(&mut self, peer: &mut Peer, call: HookCall) -> Option<Vec<String>> {
         let hook = call.hook();
         if hook == Some(Hook::NetworkUnlock) {
+            self.locked = false;
             return self.ask_to_unlock(peer, call).await;
         }
         if self.cancelled.is_some() {
             return None;
         }
+        self.locked |= hook == Some(Hook::NetworkLock);
         let result = tokio::select! {
             biased;
             why = self.job.interrupted() => Err(why),
@@ -409,7 +424,7 @@ impl Call {
     async fn ask_to_unlock(&mut self, peer: &mut Peer, call: HookCall) -> Option<Vec<String>> {
         let begun = Instant::now();
         let mut interrupted = None;
-        let over = async {
+        let too_long = async {
             if self.cancelled.is_none() {
                 interrupted = Some(self.job.interrupted().await);
             }
@@ -417,10 +432,7 @@ impl Call {
         };
         let answer = tokio::select! {
             biased;
-            answer = self.job.put(call) => {
-                answer.unwrap_or_else(|| Err("nobody is there any more to do it".into()))
-            }
-            () = over => Err("it was not over within the grace".into()),
+            answer = self.job.unlock(call, too_long) => answer,
             () = listen(&mut peer.swrk) => std::future::pending().await,
         };
         match (&mut self.cancelled, interrupted) {
@@ -516,6 +528,21 @@ impl Job {
         // There may be one before it still, which nobody wants to be answered any more.
         self.hooks.send(Question { call, answer }).await.ok()?;
         answered.await.ok()
+    }
+
+    /// As [`put`](Self::put), for the network to be unlocked, until it takes too long.
+    async fn unlock(
+        &self,
+        call: HookCall,
+        too_long: impl Future<Output = ()>,
+    ) -> HookResult<Vec<String>> {
+        tokio::select! {
+            biased;
+            answer = self.put(call) => {
+                answer.unwrap_or_else(|| Err("nobody is there any more to do it".into()))
+            }
+            () = too_long => Err("it was not over within the grace".into()),
+        }
     }
 
     /// Resolves when the call is to end before its time.
