@@ -189,8 +189,8 @@ impl Undo {
             chain.end();
             left.push(Leftover::Untracked);
         }
-        if let Some(restored) = &mut self.restored {
-            left.extend(restored.reap());
+        if let (Some(restored), Some(swrk)) = (&mut self.restored, swrk) {
+            left.extend(restored.reap(swrk));
         }
         let undone_here = (killed || self.serving) && swrk.is_some();
         if let Some(dumped) = self.dumped.filter(|_| undone_here) {

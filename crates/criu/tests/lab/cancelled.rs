@@ -2,10 +2,15 @@
 
 use std::{
     fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use stasis_criu::Error;
+use async_trait::async_trait;
+use rustix::process::{Pid, WaitOptions, waitpid};
+use stasis_criu::{Criu, Error, HookResult, Notify, Options};
+use tempfile::TempDir;
 
 use crate::{
     cancelling::{cancel_dumps, empty},
@@ -99,13 +104,125 @@ async fn fifty_cancelled_restores_leave_nothing_and_can_be_tried_again() {
     end(restored.pid);
 }
 
+/// While one restore of a container is at its hook, brings back two others, and ends the second.
+struct Others {
+    criu: Criu,
+    options: [Options; 2],
+    restored: Vec<Pid>,
+}
+
+#[async_trait]
+impl Notify for Others {
+    async fn setup_namespaces(&mut self, _: Pid) -> HookResult {
+        for options in &self.options {
+            self.restored.push(self.criu.restore(options).await?.pid);
+        }
+        let ended = self.restored[1].as_raw_pid().cast_unsigned();
+        victim::kill(ended);
+        Err("no more of this one".into())
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn a_failed_restore_of_a_container_lets_other_containers_be() {
+    let criu = victim::criu();
+    let directory = tempfile::tempdir().unwrap();
+    let [images, failed, first, second] = directories(&directory);
+    dump_container(&criu, &images).await;
+
+    // They have the same ids, each in a namespace of its own.
+    let options = |work| victim::options(&images).work_dir(work);
+    let mut others = Others {
+        criu: criu.clone(),
+        options: [options(first), options(second)],
+        restored: Vec::new(),
+    };
+    let error = criu
+        .restore(&options(failed))
+        .notify(&mut others)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Hook { .. }), "{error:?}");
+    assert!(error.left().is_empty(), "{error}");
+    let [lives, ended] = others.restored[..] else {
+        panic!("{:?}", others.restored);
+    };
+    let tree = victim::tree(lives.as_raw_pid().cast_unsigned());
+    assert_eq!(tree.len(), 3, "of another restore");
+    // Nobody has taken the status of either, and of the one that failed there is nothing.
+    let (pid, status) = waitpid(Some(ended), WaitOptions::empty()).unwrap().unwrap();
+    assert_eq!((pid, status.terminating_signal()), (ended, Some(9)));
+    assert_eq!(victim::children(), tree);
+    end(lives);
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn fifty_cancelled_restores_of_a_container_leave_nothing() {
+    let criu = victim::criu();
+    let directory = tempfile::tempdir().unwrap();
+    let [images, work] = directories(&directory);
+    dump_container(&criu, &images).await;
+    let options = victim::options(&images).work_dir(work);
+    let began = Instant::now();
+    end(criu.restore(&options).await.unwrap().pid);
+    let typical = began.elapsed();
+
+    let mut dice = Dice::new(5);
+    let mut cancelled = 0;
+    while cancelled < 50 {
+        let delay = dice.below(typical);
+        let call = criu.restore(&options).until(tokio::time::sleep(delay));
+        match call.await {
+            Err(Error::Cancelled { left, .. }) => {
+                cancelled += 1;
+                assert!(left.is_empty(), "after {delay:?}{left}");
+            }
+            Ok(restored) => end(restored.pid),
+            Err(other) => panic!("after {delay:?}: {other:?}"),
+        }
+        // Zombies neither.
+        assert_eq!(victim::children(), [0; 0], "after {delay:?}");
+    }
+}
+
+/// Dumps a victim with two children, the first process of a PID namespace.
+pub async fn dump_container(criu: &Criu, images: &Path) {
+    // The shell's first child is in the new namespace. It alone has the pipe.
+    let mut parent = Command::new("unshare")
+        .args(["--pid", "sh", "-c", "\"$@\" & exec >/dev/null; wait", "sh"])
+        .arg(victim::program("victim"))
+        .args(["--children", "2"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Closed when the process is ready.
+    let said = std::io::read_to_string(parent.stdout.take().unwrap()).unwrap();
+    assert_eq!(said, "ready\n");
+    let root = victim::tree(parent.id())[1];
+    let options = victim::options(images).pid(root);
+    criu.dump(&options).await.unwrap();
+    parent.wait().unwrap();
+}
+
+/// Directories in `all`.
+pub fn directories<const N: usize>(all: &TempDir) -> [PathBuf; N] {
+    std::array::from_fn(|number| {
+        let path = all.path().join(number.to_string());
+        fs::create_dir(&path).unwrap();
+        path
+    })
+}
+
 /// Ends a restored tree, and waits until all of it is gone.
-fn end(root: rustix::process::Pid) {
+fn end(root: Pid) {
     let pids = victim::tree(root.as_raw_pid().cast_unsigned());
     for pid in &pids {
         victim::kill(*pid);
     }
-    rustix::process::waitpid(Some(root), rustix::process::WaitOptions::empty()).unwrap();
+    waitpid(Some(root), WaitOptions::empty()).unwrap();
     let deadline = Instant::now() + victim::PATIENCE;
     // The children of a killed process are reaped by the lab's first process.
     while pids

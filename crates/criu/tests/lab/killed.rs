@@ -1,15 +1,16 @@
-//! A CRIU that is killed while it dumps.
+//! A CRIU that is killed while it dumps or restores.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal};
 use stasis_criu::{Error, Leftover};
 
 use crate::{
+    cancelled::{directories, dump_container},
     exerciser,
     victim::{self, Victim},
 };
@@ -157,4 +158,50 @@ async fn a_criu_that_somebody_kills_leaves_what_the_error_says() {
     }
     println!("of {ROUNDS} trees {lived} live");
     assert!(lived >= ROUNDS / 2);
+}
+
+/// This process's own children.
+fn own_children() -> Vec<u32> {
+    let threads = fs::read_dir("/proc/self/task").unwrap();
+    let children = threads.map(|thread| {
+        // It may have ended.
+        fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default()
+    });
+    let children = children.collect::<String>();
+    children
+        .split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
+}
+
+/// Kills the CRIU that is this process's child as soon as it has made another child, mostly before
+/// it has told of that.
+fn kill_after_fork() {
+    let deadline = Instant::now() + victim::PATIENCE;
+    let mut criu = None;
+    loop {
+        match (&own_children()[..], criu) {
+            ([pid], None) => criu = Some(*pid),
+            ([_, _], Some(criu)) => return victim::kill(criu),
+            _ => {}
+        }
+        assert!(Instant::now() < deadline, "nothing is restored");
+        std::hint::spin_loop();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn a_criu_that_somebody_kills_leaves_nothing_of_a_container_that_it_was_restoring() {
+    let criu = victim::criu().grace(Duration::from_millis(200));
+    let directory = tempfile::tempdir().unwrap();
+    let [images] = directories(&directory);
+    dump_container(&criu, &images).await;
+    for round in 0..ROUNDS {
+        let killed = async { tokio::task::spawn_blocking(kill_after_fork).await.unwrap() };
+        let options = victim::options(&images);
+        let error = criu.restore(&options).until(killed).await.unwrap_err();
+        assert!(error.left().is_empty(), "round {round}: {error}");
+        assert_eq!(victim::children(), [0; 0], "round {round}");
+    }
 }
