@@ -56,6 +56,16 @@ impl Held {
         (!self.is_reaped()).then_some(entry)
     }
 
+    /// Its children. None if it has ended.
+    pub fn children(&self) -> Vec<Pid> {
+        let children = procfs::children(self.pid);
+        // As in `entry`: otherwise they may be another's.
+        if self.is_reaped() {
+            return Vec::new();
+        }
+        children
+    }
+
     /// Sends it a signal, if it has not ended.
     pub fn send(&self, signal: Signal) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
@@ -110,7 +120,8 @@ impl Held {
             })
     }
 
-    fn is_reaped(&self) -> bool {
+    /// Has it been reaped, so that its number may be another's?
+    pub fn is_reaped(&self) -> bool {
         let asked = sys::send_signal(self.pidfd.as_fd(), 0);
         asked.is_err_and(|error| error.raw_os_error() == Some(Errno::SRCH.raw_os_error()))
     }
@@ -126,16 +137,16 @@ pub(crate) fn ends_within(pidfd: BorrowedFd<'_>, time: Duration) -> bool {
     rustix::event::poll(&mut poll, Some(&timeout)).is_ok_and(|ready| ready > 0)
 }
 
-/// Walks down from `roots`, parents before their children. `visit` tells whether to go on to the
-/// children of a process, which are asked for when it has returned: what it has done to the parent
-/// by then is true of a child that is made later.
-pub(crate) fn descend(roots: impl IntoIterator<Item = Pid>, mut visit: impl FnMut(Pid) -> bool) {
+/// Walks down from `roots`, parents before their children. `visit` returns the children to go on
+/// to, of the process that it has taken hold of.
+pub(crate) fn descend(
+    roots: impl IntoIterator<Item = Pid>,
+    mut visit: impl FnMut(Pid) -> Vec<Pid>,
+) {
     let mut queue: VecDeque<Pid> = roots.into_iter().collect();
     for _ in 0..MAX_PROCESSES {
         let Some(pid) = queue.pop_front() else { break };
-        if visit(pid) {
-            queue.extend(procfs::children(pid));
-        }
+        queue.extend(visit(pid));
     }
 }
 
@@ -162,6 +173,7 @@ mod tests {
         assert!(held.entry().is_some());
         assert!(held.is_gone(Instant::now() + Duration::from_secs(60)));
         assert!(held.entry().is_none());
+        assert!(held.is_reaped());
         assert!(child.try_wait().is_err(), "somebody else has reaped it");
     }
 
@@ -175,6 +187,24 @@ mod tests {
             name.and_then(|name| name.try_into().ok()) == Some(own)
         });
         assert!(found);
+    }
+
+    #[test]
+    fn who_was_reaped_has_no_children_whoever_has_its_number_by_then() {
+        let mut gone = Command::new("true").spawn().unwrap();
+        let reaped = Held::take(Pid::from_child(&gone)).unwrap();
+        gone.wait().unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let parent = Held::take(rustix::process::getpid()).unwrap();
+        assert!(parent.children().contains(&Pid::from_child(&child)));
+
+        let reused = Held {
+            pid: parent.pid,
+            pidfd: reaped.pidfd,
+        };
+        assert_eq!(reused.children(), []);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]
@@ -194,7 +224,10 @@ mod tests {
             let mut seen = Vec::new();
             descend([root], |pid| {
                 seen.push(pid);
-                seen.len() < depth
+                match seen.len() < depth {
+                    true => Held::take(pid).unwrap().children(),
+                    false => Vec::new(),
+                }
             });
             seen
         };

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::{
     child::{Child, SpawnError, cannot},
-    held::descend,
+    held::{Held, descend},
     sys,
     transport::Connection,
 };
@@ -111,11 +111,12 @@ impl Swrk {
             current: Some(0),
             maximum: Some(0),
         };
-        // A child that is made meanwhile inherits the limit.
         descend([self.pid()], |pid| {
             // It may have ended.
+            let held = Held::take(pid);
             let _ = rustix::process::prlimit(Some(pid), Resource::Fsize, none);
-            true
+            // Looked for afterwards, since a child that is made later inherits the limit.
+            held.map(|held| held.children()).unwrap_or_default()
         });
     }
 }

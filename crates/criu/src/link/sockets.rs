@@ -35,13 +35,16 @@ impl PageSocket {
             Self::ToServer(_) | Self::Listening(_) => {
                 // A pre-dump is made by a child.
                 descend(swrk, |pid| {
-                    let held = Held::take(pid);
-                    for (_, socket) in held.iter().flat_map(Held::sockets) {
+                    // It may have ended.
+                    let Ok(held) = Held::take(pid) else {
+                        return Vec::new();
+                    };
+                    for (_, socket) in held.sockets() {
                         if self.is(&socket) {
                             shut(&socket);
                         }
                     }
-                    true
+                    held.children()
                 });
             }
         }

@@ -11,7 +11,6 @@ use rustix::process::{Pid, Signal};
 
 use crate::{
     held::{Held, descend},
-    process::procfs::children,
     undo::Leftover,
 };
 
@@ -41,7 +40,7 @@ impl Tree {
         // is still the parent of those whom it has made.
         loop {
             self.send(Signal::STOP);
-            let found = self.processes.iter().flat_map(|one| children(one.pid()));
+            let found = self.processes.iter().flat_map(Held::children);
             let found = found.collect();
             if !self.add(found) {
                 break;
@@ -64,13 +63,15 @@ impl Tree {
 
     /// Adds these and their descendants. Whether any of them is new.
     fn add(&mut self, found: Vec<Pid>) -> bool {
-        let mut known: HashSet<_> = self.processes.iter().map(Held::pid).collect();
+        // The number of one that was reaped may be that of a new one.
+        let there = self.processes.iter().filter(|one| !one.is_reaped());
+        let mut known: HashSet<_> = there.map(Held::pid).collect();
         let before = self.processes.len();
         descend(found, |pid| {
             let new = known.insert(pid).then(|| Held::take(pid).ok()).flatten();
-            let is_new = new.is_some();
+            let children = new.as_ref().map(Held::children).unwrap_or_default();
             self.processes.extend(new);
-            is_new
+            children
         });
         self.processes.len() > before
     }
@@ -102,7 +103,7 @@ mod tests {
         drop(shell.stdin.take());
         assert_eq!(lines.next().unwrap().unwrap(), "two");
         assert_eq!(tree.processes.len(), 2);
-        assert_eq!(children(pid).len(), 2);
+        assert_eq!(tree.processes[0].children().len(), 2);
 
         assert_eq!(tree.end(), []);
         // Both had the pipe, and it has ended.

@@ -56,12 +56,12 @@ impl Dumped {
             let others = pid != rustix::process::getpid();
             // It may have ended.
             let held = Held::take(pid).ok().filter(|_| others);
-            let is_there = held.is_some();
+            let children = held.as_ref().map(Held::children).unwrap_or_default();
             found.extend(held.map(|held| Process {
                 was_stopped: is_stopped(&held),
                 held,
             }));
-            is_there
+            children
         });
         Self(found)
     }

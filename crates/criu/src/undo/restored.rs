@@ -127,20 +127,26 @@ impl Restored {
             let ours = procfs::children(rustix::process::getpid());
             roots.extend(ours.into_iter().filter(|pid| *pid != swrk));
         }
-        descend(roots, |pid| self.take(pid, swrk, |_| Some(true)));
+        descend(roots, |pid| {
+            self.take(pid, swrk, |_| Some(true)).unwrap_or_default()
+        });
     }
 
-    /// Takes hold of a process that the restore has made and that is `wanted`. Whether it is one.
-    fn take(&mut self, pid: Pid, swrk: Pid, wanted: impl Fn(&Entry) -> Option<bool>) -> bool {
-        let Some((held, entry)) = hold(pid) else {
-            return false;
-        };
-        let is_one = || Some(wanted(&entry)? && self.has_made(&entry, swrk)?);
-        let is_one = is_one().unwrap_or(false);
-        if is_one {
+    /// Takes hold of a process that the restore has made and that is `wanted`. The children of such
+    /// a one.
+    fn take(
+        &mut self,
+        pid: Pid,
+        swrk: Pid,
+        wanted: impl Fn(&Entry) -> Option<bool>,
+    ) -> Option<Vec<Pid>> {
+        let (held, entry) = hold(pid)?;
+        let is_one = wanted(&entry)? && self.has_made(&entry, swrk)?;
+        is_one.then(|| {
+            let children = held.children();
             self.add(held);
-        }
-        is_one
+            children
+        })
     }
 
     fn add(&mut self, process: Held) {
