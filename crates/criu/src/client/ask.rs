@@ -207,17 +207,18 @@ impl Prepared {
         if request == Request::Restore && !service {
             opts.rst_sibling.get_or_insert(true);
         }
+        let cannot = |step| {
+            move |source| Error::Prepare {
+                request,
+                step,
+                source,
+            }
+        };
         let mut undo = Undo::default();
         if hooks {
             let log = options.log_name(request).unwrap_or_default();
-            undo.written = Some(Written::look(&directories, log).map_err(|source| {
-                let step = "list what is in its directories";
-                Error::Prepare {
-                    request,
-                    step,
-                    source,
-                }
-            })?);
+            let written = Written::look(&directories, log);
+            undo.written = Some(written.map_err(cannot("list what is in its directories"))?);
         }
         if request.freezes() && hooks {
             undo.freezer = opts
@@ -228,7 +229,8 @@ impl Prepared {
             // A pre-dump always does.
             if opts.track_mem() || request != Request::Dump {
                 let parent = options.parent_here();
-                undo.chain = Some(Chain::goes_on(rendered.images.as_ref(), parent.as_deref()));
+                let chain = Chain::goes_on(rendered.images.clone(), parent.as_deref());
+                undo.chain = Some(chain.map_err(cannot("open the images of its parent"))?);
             }
             undo.lazy = opts.lazy_pages() && !opts.leave_running();
         }

@@ -166,6 +166,9 @@ pub(super) async fn run(mut peer: Peer, job: Job, grace: Duration) -> Option<Pee
         root,
     };
 
+    if succeeded {
+        job.undo.succeeded();
+    }
     let goes_on = job.keeps_open && matches!(outcome.end, End::Reply(..));
     let goes_on = goes_on && (succeeded || job.request != Request::PreDump);
     let mut open = None;

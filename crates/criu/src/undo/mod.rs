@@ -177,6 +177,13 @@ impl Undo {
         self.written.as_ref().is_some_and(Written::disk_is_full)
     }
 
+    /// The call succeeded: there is nothing to undo.
+    pub fn succeeded(&self) {
+        if let Some(chain) = &self.chain {
+            chain.succeeded();
+        }
+    }
+
     /// Undoes what is left, after CRIU has ended. `killed`: it did not end by itself. `swrk` is
     /// `None` for a service.
     pub fn undo(mut self, swrk: Option<Pid>, killed: bool, keep_log: bool) -> Vec<Leftover> {
@@ -185,10 +192,8 @@ impl Undo {
             left.push(Leftover::Worker);
         }
         let found = self.dumped.as_ref().is_some_and(|tree| !tree.is_empty());
-        if let Some(chain) = self.chain.filter(|_| found) {
-            chain.end();
-            left.push(Leftover::Untracked);
-        }
+        let chain = self.chain.filter(|_| found);
+        left.extend(chain.as_ref().map(|_| Leftover::Untracked));
         if let (Some(restored), Some(swrk)) = (&mut self.restored, swrk) {
             left.extend(restored.reap(swrk));
         }
@@ -203,6 +208,10 @@ impl Undo {
         }
         if let Some(written) = self.written {
             left.extend(written.remove(keep_log));
+        }
+        // What is there still was there before.
+        if let Some(chain) = chain {
+            chain.end();
         }
         left
     }

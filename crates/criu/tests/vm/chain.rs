@@ -156,6 +156,11 @@ async fn what_changed_before_a_failed_pre_dump_is_not_left_out_in_silence() {
     assert_eq!(error.left(), [Leftover::Untracked], "{error}");
     victim.is_well(&tree);
 
+    // Nor does one in its place help that fails in its turn.
+    let cancelled = criu.pre_dump(&options(0)).until(async {}).await;
+    assert!(matches!(cancelled, Err(Error::Cancelled { .. })));
+    victim.is_well(&tree);
+
     let refused = criu.dump(&options(2).parent_img("../0")).await;
     let refused = refused.unwrap_err();
     assert!(matches!(refused, Error::Options(_)), "{refused:?}");
