@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    fs,
+    fs, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
     time::{Duration, Instant},
@@ -57,13 +57,13 @@ impl Held {
     }
 
     /// Its children. None if it has ended.
-    pub fn children(&self) -> Vec<Pid> {
-        let children = procfs::children(self.pid);
+    pub fn children(&self) -> io::Result<Vec<Pid>> {
+        let children = procfs::children(self.pid)?;
         // As in `entry`: otherwise they may be another's.
         if self.is_reaped() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        children
+        Ok(children)
     }
 
     /// Sends it a signal, if it has not ended.
@@ -196,13 +196,18 @@ mod tests {
         gone.wait().unwrap();
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let parent = Held::take(rustix::process::getpid()).unwrap();
-        assert!(parent.children().contains(&Pid::from_child(&child)));
+        assert!(
+            parent
+                .children()
+                .unwrap()
+                .contains(&Pid::from_child(&child))
+        );
 
         let reused = Held {
             pid: parent.pid,
             pidfd: reaped.pidfd,
         };
-        assert_eq!(reused.children(), []);
+        assert_eq!(reused.children().unwrap(), []);
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -225,7 +230,7 @@ mod tests {
             descend([root], |pid| {
                 seen.push(pid);
                 match seen.len() < depth {
-                    true => Held::take(pid).unwrap().children(),
+                    true => Held::take(pid).unwrap().children().unwrap(),
                     false => Vec::new(),
                 }
             });

@@ -116,7 +116,8 @@ impl Swrk {
             let held = Held::take(pid);
             let _ = rustix::process::prlimit(Some(pid), Resource::Fsize, none);
             // Looked for afterwards, since a child that is made later inherits the limit.
-            held.map(|held| held.children()).unwrap_or_default()
+            let children = held.ok().and_then(|held| held.children().ok());
+            children.unwrap_or_default()
         });
     }
 }

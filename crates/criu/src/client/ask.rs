@@ -225,7 +225,8 @@ impl Prepared {
                 .freeze_cgroup
                 .as_ref()
                 .and_then(|directory| Freezer::of(directory.as_ref()));
-            undo.dumped = opts.pid.and_then(pid).map(DumpedTree::of);
+            let tree = opts.pid.and_then(pid).map(DumpedTree::of).transpose();
+            undo.dumped = tree.map_err(cannot("look at the processes"))?;
             // A pre-dump always does.
             if opts.track_mem() || request != Request::Dump {
                 let parent = options.parent_here();

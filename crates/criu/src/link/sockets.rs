@@ -44,7 +44,7 @@ impl PageSocket {
                             shut(&socket);
                         }
                     }
-                    held.children()
+                    held.children().unwrap_or_default()
                 });
             }
         }

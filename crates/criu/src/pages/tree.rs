@@ -40,8 +40,8 @@ impl Tree {
         // is still the parent of those whom it has made.
         loop {
             self.send(Signal::STOP);
-            let found = self.processes.iter().flat_map(Held::children);
-            let found = found.collect();
+            let found = self.processes.iter().filter_map(|one| one.children().ok());
+            let found = found.flatten().collect();
             if !self.add(found) {
                 break;
             }
@@ -69,9 +69,9 @@ impl Tree {
         let before = self.processes.len();
         descend(found, |pid| {
             let new = known.insert(pid).then(|| Held::take(pid).ok()).flatten();
-            let children = new.as_ref().map(Held::children).unwrap_or_default();
+            let children = new.as_ref().and_then(|new| new.children().ok());
             self.processes.extend(new);
-            children
+            children.unwrap_or_default()
         });
         self.processes.len() > before
     }
@@ -103,7 +103,7 @@ mod tests {
         drop(shell.stdin.take());
         assert_eq!(lines.next().unwrap().unwrap(), "two");
         assert_eq!(tree.processes.len(), 2);
-        assert_eq!(tree.processes[0].children().len(), 2);
+        assert_eq!(tree.processes[0].children().unwrap().len(), 2);
 
         assert_eq!(tree.end(), []);
         // Both had the pipe, and it has ended.

@@ -7,7 +7,7 @@
 //! and go on when their connections do.
 
 use std::{
-    fs,
+    fs, io,
     net::SocketAddr,
     os::{
         fd::{AsFd, OwnedFd},
@@ -18,12 +18,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal},
+};
 
 use super::{Leftover, rules::Lock};
 use crate::{
     held::{Held, descend},
-    process::procfs,
+    process::{
+        ProcessError,
+        procfs::{self, Entry, Stat},
+    },
     sys,
 };
 
@@ -35,9 +41,12 @@ const SETTLING: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Dumped(Vec<Process>);
 
-#[derive(Debug)]
+/// A process by its number and its start, since a pidfd of each would take as many descriptors as
+/// there are processes, for as long as the dump takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Process {
-    held: Held,
+    pid: Pid,
+    started: u64,
     /// Whether it had been stopped by a signal before.
     was_stopped: bool,
 }
@@ -49,30 +58,45 @@ impl Dumped {
     }
 
     /// The tree of `root`.
-    pub fn of(root: Pid) -> Self {
+    pub fn of(root: Pid) -> io::Result<Self> {
         let mut found = Vec::new();
+        let mut failed = None;
         descend([root], |pid| {
             // Who undoes what is left cannot be stopped for it.
-            let others = pid != rustix::process::getpid();
-            // It may have ended.
-            let held = Held::take(pid).ok().filter(|_| others);
-            let children = held.as_ref().map(Held::children).unwrap_or_default();
-            found.extend(held.map(|held| Process {
-                was_stopped: is_stopped(&held),
-                held,
-            }));
-            children
+            if pid == rustix::process::getpid() {
+                return Vec::new();
+            }
+            let seen = hold(pid).and_then(|there| {
+                // It may have ended.
+                let Some((held, stat)) = there else {
+                    return Ok(Vec::new());
+                };
+                found.push(Process {
+                    pid,
+                    started: stat.started,
+                    was_stopped: is_stopped(&stat),
+                });
+                held.children()
+            });
+            seen.unwrap_or_else(|error| {
+                failed = Some(error);
+                Vec::new()
+            })
         });
-        Self(found)
+        failed.map_or(Ok(Self(found)), Err)
     }
 
     /// Stops the processes, as soon as CRIU does not hold them: each thread, since one that is let
     /// go would run until another has taken the signal.
     pub fn stop(&self) {
-        for Process { held, .. } in &self.0 {
-            for thread in procfs::threads(held.pid()) {
+        for process in &self.0 {
+            // Whoever cannot be reached now is told of by `undo`.
+            let Ok(Some((held, _))) = process.hold() else {
+                continue;
+            };
+            for thread in procfs::threads(process.pid).unwrap_or_default() {
                 if !held.has_ended() {
-                    sys::stop_thread(held.pid(), thread);
+                    sys::stop_thread(process.pid, thread);
                 }
             }
         }
@@ -88,10 +112,17 @@ impl Dumped {
         }
         let mut left = self.connect(run);
         for process in self.0.iter().filter(|process| !process.was_stopped) {
-            process.held.send(Signal::CONT);
+            if let Ok(Some((held, _))) = process.hold() {
+                held.send(Signal::CONT);
+            }
         }
         thread::sleep(SETTLING);
-        left.extend(self.0.iter().filter_map(Process::left));
+        for leftover in self.0.iter().filter_map(Process::left) {
+            // One that cannot be reached is met twice.
+            if !left.contains(&leftover) {
+                left.push(leftover);
+            }
+        }
         left
     }
 
@@ -102,15 +133,23 @@ impl Dumped {
             run,
             ..Lock::default()
         };
-        for Process { held, .. } in &self.0 {
+        for process in &self.0 {
+            let pid = process.pid;
+            let held = match process.hold() {
+                Ok(Some((held, _))) => held,
+                Ok(None) => continue,
+                Err(_) => {
+                    left.push(Leftover::Unreached { pid });
+                    continue;
+                }
+            };
             if lock.namespace.is_none() {
-                lock.namespace = foreign_network(held);
+                lock.namespace = foreign_network(&held);
             }
             for (descriptor, socket) in held.sockets() {
                 lock.connections.extend(ends(&socket));
                 let repair = sys::in_tcp_repair(socket.as_fd());
                 if repair && sys::end_tcp_repair(socket.as_fd()).is_err() {
-                    let pid = held.pid();
                     left.push(Leftover::Repair { pid, descriptor });
                 }
             }
@@ -121,21 +160,49 @@ impl Dumped {
 }
 
 impl Process {
+    /// Takes hold of it, unless it has been reaped.
+    fn hold(&self) -> io::Result<Option<(Held, Stat)>> {
+        Ok(hold(self.pid)?.filter(|(_, stat)| stat.started == self.started))
+    }
+
     fn is_still(&self) -> bool {
-        is_stopped(&self.held) || self.held.has_ended()
+        match self.hold() {
+            Ok(Some((held, stat))) => is_stopped(&stat) || held.has_ended(),
+            Ok(None) | Err(_) => true,
+        }
     }
 
     fn left(&self) -> Option<Leftover> {
-        let pid = self.held.pid();
-        if self.held.has_ended() {
-            return Some(Leftover::Gone { pid });
-        }
-        if !self.was_stopped && is_stopped(&self.held) {
+        let pid = self.pid;
+        let (held, stat) = match self.hold() {
+            Ok(Some((held, stat))) if !held.has_ended() => (held, stat),
+            Ok(_) => return Some(Leftover::Gone { pid }),
+            Err(_) => return Some(Leftover::Unreached { pid }),
+        };
+        if !self.was_stopped && is_stopped(&stat) {
             return Some(Leftover::Stopped { pid });
         }
-        let maps = self.held.entry()?.maps("memfd:CRIUMFD");
+        let maps = held.entry()?.maps("memfd:CRIUMFD");
         maps.is_ok_and(|found| found)
             .then_some(Leftover::Mapping { pid })
+    }
+}
+
+/// Takes hold of the process that has this number now, and looks at it. None if there is none.
+fn hold(pid: Pid) -> io::Result<Option<(Held, Stat)>> {
+    let held = match Held::take(pid) {
+        Ok(held) => held,
+        // The latter two: it is the number of a thread, of which CRIU has its own word.
+        Err(Errno::SRCH | Errno::NOENT | Errno::INVAL) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let entry = Entry::open(pid.as_raw_pid().unsigned_abs());
+    match entry.and_then(|entry| entry.stat()) {
+        // As in `Held::entry`.
+        Ok(stat) if !held.is_reaped() => Ok(Some((held, stat))),
+        Ok(_) | Err(ProcessError::Gone { .. }) => Ok(None),
+        Err(ProcessError::Read { source, .. }) => Err(source),
+        Err(error) => Err(io::Error::other(error)),
     }
 }
 
@@ -157,7 +224,35 @@ fn ends(socket: &OwnedFd) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 /// Whether it is stopped by a signal.
-fn is_stopped(process: &Held) -> bool {
-    let stat = process.entry().and_then(|entry| entry.stat().ok());
-    stat.is_some_and(|stat| stat.state == b'T')
+fn is_stopped(stat: &Stat) -> bool {
+    stat.state == b'T'
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_start_whoever_has_its_number() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let Dumped(tree) = Dumped::of(Pid::from_child(&child)).unwrap();
+        let [process] = tree[..] else {
+            panic!("{tree:?}");
+        };
+        assert!(process.hold().unwrap().is_some());
+        let earlier = Process {
+            started: process.started - 1,
+            ..process
+        };
+        assert!(earlier.hold().unwrap().is_none());
+        let pid = process.pid;
+        assert_eq!(earlier.left(), Some(Leftover::Gone { pid }));
+        Dumped(vec![earlier]).stop();
+        assert_eq!(process.left(), None, "a stranger is stopped");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(Dumped::of(pid).unwrap().is_empty());
+    }
 }

@@ -45,6 +45,11 @@ pub enum Leftover {
         /// The process.
         pid: Pid,
     },
+    /// A process could not be reached: it may be stopped, or have what CRIU leaves in processes.
+    Unreached {
+        /// The process.
+        pid: Pid,
+    },
     /// A TCP connection says nothing to its peer, since it is in repair mode.
     Repair {
         /// The process that has it.
@@ -90,6 +95,11 @@ impl fmt::Display for Leftover {
                 write!(f, "a freezer cgroup, which `{command}` makes what it was")
             }
             Self::Gone { pid } => write!(f, "process {} is gone", pid.as_raw_pid()),
+            Self::Unreached { pid } => write!(
+                f,
+                "process {} could not be reached, and may be stopped",
+                pid.as_raw_pid()
+            ),
             Self::Repair { pid, descriptor } => write!(
                 f,
                 "the TCP connection that is descriptor {descriptor} of process {} is in repair mode",

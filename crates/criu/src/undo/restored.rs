@@ -88,7 +88,7 @@ impl Restored {
 
     /// Takes down what the restore by `swrk` has made so far.
     pub fn look(&mut self, swrk: Pid) {
-        self.find(procfs::children(swrk), swrk);
+        self.find(procfs::children(swrk).unwrap_or_default(), swrk);
     }
 
     /// Kills all that the restore by `swrk` has made so far.
@@ -124,7 +124,7 @@ impl Restored {
     /// Finds them among `roots` and what descends from them.
     fn find(&mut self, mut roots: Vec<Pid>, swrk: Pid) {
         if self.sibling {
-            let ours = procfs::children(rustix::process::getpid());
+            let ours = procfs::children(rustix::process::getpid()).unwrap_or_default();
             roots.extend(ours.into_iter().filter(|pid| *pid != swrk));
         }
         descend(roots, |pid| {
@@ -143,7 +143,7 @@ impl Restored {
         let (held, entry) = hold(pid)?;
         let is_one = wanted(&entry)? && self.has_made(&entry, swrk)?;
         is_one.then(|| {
-            let children = held.children();
+            let children = held.children().unwrap_or_default();
             self.add(held);
             children
         })

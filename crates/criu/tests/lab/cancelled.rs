@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, Resource, Rlimit, WaitOptions, getrlimit, setrlimit, waitpid};
 use stasis_criu::{Criu, Error, HookResult, Notify, Options};
 use tempfile::TempDir;
 
@@ -40,6 +40,41 @@ async fn an_established_connection_lives_through_a_hundred_cancelled_dumps() {
     }
     let start = || Victim::connected(&["--memory", "64", "--children", "2"]);
     cancel_dumps(100, start, |options| options.tcp_established(true), 3).await;
+}
+
+/// Gives up where the memory is about to be dumped.
+struct GivesUp;
+
+#[async_trait]
+impl Notify for GivesUp {
+    async fn query_external_files(&mut self) -> HookResult<Vec<String>> {
+        // As any hook needs descriptors.
+        let _pipe = std::io::pipe()?;
+        Err("seen".into())
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn a_tree_may_have_more_processes_than_this_one_descriptors() {
+    let criu = victim::criu();
+    let mut victim = Victim::start(&["--children", "100"]);
+    let tree = victim.tree();
+    let directory = tempfile::tempdir().unwrap();
+    let options = victim::options(directory.path()).pid(victim.pid());
+    let before = getrlimit(Resource::Nofile);
+    let few = u64::try_from(victim::descriptors()).unwrap() + 60;
+    let current = Some(few);
+    setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
+    let given_up = criu.dump(&options).notify(&mut GivesUp).await;
+    setrlimit(Resource::Nofile, before).unwrap();
+    let error = given_up.unwrap_err();
+    let Error::Hook { source, left, .. } = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(source.to_string(), "seen");
+    assert!(left.is_empty(), "{left}");
+    victim.is_well(&tree);
 }
 
 #[tokio::test]

@@ -1,27 +1,41 @@
 //! `/proc/PID/task`: the threads of a process, and the children of each.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use rustix::process::Pid;
 
+use super::is_gone;
+
 /// The children of `parent`, of all its threads. None if it has ended.
-pub(crate) fn children(parent: Pid) -> Vec<Pid> {
+pub(crate) fn children(parent: Pid) -> io::Result<Vec<Pid>> {
     let mut children = Vec::new();
-    for thread in threads(parent) {
+    for thread in threads(parent)? {
         let file = directory(parent).join(thread.as_raw_pid().to_string());
         // A thread may have ended.
-        let line = fs::read_to_string(file.join("children")).unwrap_or_default();
+        let line = unless_gone(fs::read_to_string(file.join("children")))?;
         children.extend(line.split_whitespace().filter_map(number));
     }
-    children
+    Ok(children)
 }
 
 /// The threads of `process`. None if it has ended.
-pub(crate) fn threads(process: Pid) -> Vec<Pid> {
-    let entries = fs::read_dir(directory(process)).into_iter().flatten();
-    entries
-        .filter_map(|thread| number(thread.ok()?.file_name().to_str()?))
-        .collect()
+pub(crate) fn threads(process: Pid) -> io::Result<Vec<Pid>> {
+    let mut threads = Vec::new();
+    let entries = unless_gone(fs::read_dir(directory(process)).map(Some))?;
+    for entry in entries.into_iter().flatten() {
+        let Some(entry) = unless_gone(entry.map(Some))? else {
+            break;
+        };
+        threads.extend(entry.file_name().to_str().and_then(number));
+    }
+    Ok(threads)
+}
+
+fn unless_gone<T: Default>(read: io::Result<T>) -> io::Result<T> {
+    read.or_else(|error| match is_gone(&error) {
+        true => Ok(T::default()),
+        false => Err(error),
+    })
 }
 
 fn directory(process: Pid) -> PathBuf {
