@@ -23,7 +23,10 @@ use rustix::{
     process::{Pid, Signal},
 };
 
-use super::{Leftover, rules::Lock};
+use super::{
+    Leftover,
+    rules::{Lock, Network},
+};
 use crate::{
     held::{Held, descend},
     process::{
@@ -143,8 +146,8 @@ impl Dumped {
                     continue;
                 }
             };
-            if lock.namespace.is_none() {
-                lock.namespace = foreign_network(&held);
+            if lock.network.is_none() {
+                lock.network = foreign_network(&held);
             }
             for (descriptor, socket) in held.sockets() {
                 lock.connections.extend(ends(&socket));
@@ -207,13 +210,16 @@ fn hold(pid: Pid) -> io::Result<Option<(Held, Stat)>> {
 }
 
 /// Its network namespace, if it is not that of this process.
-fn foreign_network(process: &Held) -> Option<Arc<OwnedFd>> {
+fn foreign_network(process: &Held) -> Option<Network> {
     let its = process.entry()?;
     // CRIU was started by a thread of this one's namespaces, whatever those of the others are.
     let ours = fs::metadata("/proc/thread-self/ns/net").ok()?;
     let foreign = its.namespace("net").ok()? != ours.ino();
     let namespace = its.open_namespace("net").ok().filter(|_| foreign);
-    namespace.map(Arc::new)
+    namespace.map(|namespace| Network {
+        namespace: Arc::new(namespace),
+        of: process.pid(),
+    })
 }
 
 /// The two ends of a connection over IP.

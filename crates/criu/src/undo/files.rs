@@ -3,12 +3,12 @@
 use std::{
     collections::HashSet,
     ffi::{OsStr, OsString},
-    io,
+    fs, io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -83,12 +83,19 @@ impl Written {
             });
             for name in written {
                 if rustix::fs::unlinkat(directory, name.as_os_str(), AtFlags::empty()).is_err() {
-                    left.push(Leftover::File { path: name.into() });
+                    let path = path_of(directory).join(name);
+                    left.push(Leftover::File { path });
                 }
             }
         }
         left
     }
+}
+
+/// Where an open directory is.
+fn path_of(directory: &OwnedFd) -> PathBuf {
+    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    fs::read_link(link).unwrap_or_default()
 }
 
 fn is_criu(name: &OsStr) -> bool {
@@ -103,8 +110,6 @@ fn names(directory: &impl AsFd) -> io::Result<HashSet<OsString>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use rustix::fs::{Mode, OFlags};
 
     use super::*;
@@ -134,6 +139,16 @@ mod tests {
         }
         assert_eq!(written.remove(true), []);
         assert_eq!(listed(path), ["dump.log", "notes.txt", "old.img"]);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_named_with_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let written = Written::look(&[open(directory.path())], "dump.log").unwrap();
+        // It is no file.
+        let path = directory.path().canonicalize().unwrap().join("new.img");
+        fs::create_dir(&path).unwrap();
+        assert_eq!(written.remove(true), [Leftover::File { path }]);
     }
 
     #[test]

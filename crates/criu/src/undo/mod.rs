@@ -75,7 +75,7 @@ pub enum Leftover {
     },
     /// A file that CRIU wrote.
     File {
-        /// Its path, or its name where the directory was given as a descriptor.
+        /// Its path.
         path: PathBuf,
     },
     /// A service's worker, whose process id nobody knows: it goes on, and may end the processes.

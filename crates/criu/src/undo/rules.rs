@@ -12,6 +12,8 @@ use std::{
     sync::Arc,
 };
 
+use rustix::process::Pid;
+
 use super::Leftover;
 use crate::sys;
 
@@ -23,8 +25,8 @@ const MOST: usize = 8;
 /// The rules that a killed CRIU may have left.
 #[derive(Debug, Default)]
 pub(super) struct Lock {
-    /// The network namespace of the processes, if it is not this process's.
-    pub namespace: Option<Arc<OwnedFd>>,
+    /// The network of the processes, if it is not this process's.
+    pub network: Option<Network>,
     /// What CRIU called its run.
     pub run: Option<String>,
     /// The connections of the processes: their own address, and the other end's.
@@ -34,7 +36,7 @@ pub(super) struct Lock {
 impl Lock {
     /// Removes them. Those that stay are returned.
     pub fn open(self) -> Vec<Leftover> {
-        let rules = match self.namespace {
+        let rules = match self.network {
             Some(_) => whole_namespace(),
             None => self
                 .connections
@@ -46,9 +48,18 @@ impl Lock {
         rules
             .into_iter()
             .chain(table)
-            .filter_map(|rule| rule.remove(self.namespace.as_ref()))
+            .filter_map(|rule| rule.remove(self.network.as_ref()))
             .collect()
     }
+}
+
+/// A network namespace that is not this process's.
+#[derive(Debug)]
+pub(super) struct Network {
+    /// Its descriptor.
+    pub namespace: Arc<OwnedFd>,
+    /// A process in it.
+    pub of: Pid,
 }
 
 /// One rule, or what else is there or is not.
@@ -85,30 +96,36 @@ impl Rule {
     }
 
     /// Removes it, as often as it is there.
-    fn remove(&self, namespace: Option<&Arc<OwnedFd>>) -> Option<Leftover> {
+    fn remove(&self, network: Option<&Network>) -> Option<Leftover> {
         for _ in 0..MOST {
             // Without the program CRIU has made no such rule either.
-            if !self.succeeds(&self.check, namespace) {
+            if !self.succeeds(&self.check, network) {
                 return None;
             }
-            if !self.succeeds(&self.delete, namespace) {
+            if !self.succeeds(&self.delete, network) {
                 break;
             }
         }
-        Some(Leftover::Rule {
-            command: format!("{} {}", self.program, self.delete.join(" ")),
-        })
+        let command = self.removal(network.map(|network| network.of));
+        Some(Leftover::Rule { command })
     }
 
-    fn succeeds(&self, arguments: &[String], namespace: Option<&Arc<OwnedFd>>) -> bool {
+    /// The command that removes it, from the network of `process` if that is another.
+    fn removal(&self, process: Option<Pid>) -> String {
+        let within = process.map(|pid| format!("nsenter -t {} -n ", pid.as_raw_pid()));
+        let within = within.unwrap_or_default();
+        format!("{within}{} {}", self.program, self.delete.join(" "))
+    }
+
+    fn succeeds(&self, arguments: &[String], network: Option<&Network>) -> bool {
         let mut command = Command::new(self.program);
         command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        if let Some(namespace) = namespace {
-            sys::enter_network(&mut command, Arc::clone(namespace));
+        if let Some(network) = network {
+            sys::enter_network(&mut command, Arc::clone(&network.namespace));
         }
         command.status().is_ok_and(|status| status.success())
     }
@@ -189,6 +206,15 @@ fn words(words: &[&str]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_that_removes_a_rule_finds_the_network_that_it_is_in() {
+        let rule = Rule::table("7-a");
+        let here = "nft delete table inet CRIU-7-a";
+        assert_eq!(rule.removal(None), here);
+        let there = rule.removal(Pid::from_raw(4711));
+        assert_eq!(there, format!("nsenter -t 4711 -n {here}"));
+    }
 
     #[test]
     fn the_rules_of_a_connection_are_those_that_criu_makes() {
