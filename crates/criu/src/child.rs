@@ -120,6 +120,14 @@ impl Child {
         self.stderr.listen().await;
     }
 
+    /// Reads what it says until it ends. It is not reaped: its process id stays its own.
+    pub async fn listen_to_its_end(&mut self) -> io::Result<()> {
+        tokio::select! {
+            ready = self.pidfd.readable() => ready.map(drop),
+            () = self.stderr.listen() => Ok(()),
+        }
+    }
+
     /// The end of what it has said so far.
     pub fn said(&mut self) -> Vec<u8> {
         self.stderr.said()
@@ -130,10 +138,7 @@ impl Child {
         if let Some(exit) = self.exit {
             return Ok(exit);
         }
-        tokio::select! {
-            ready = self.pidfd.readable() => drop(ready?),
-            () = self.stderr.listen() => {}
-        }
+        self.listen_to_its_end().await?;
         let exit = self.child.wait()?;
         self.exit = Some(exit);
         Ok(exit)

@@ -83,6 +83,11 @@ impl Swrk {
         self.0.listen().await;
     }
 
+    /// Reads what it says until it ends. It is not reaped: its process id stays its own.
+    pub async fn listen_to_its_end(&mut self) -> io::Result<()> {
+        self.0.listen_to_its_end().await
+    }
+
     /// The end of what it has said so far.
     pub fn said(&mut self) -> Vec<u8> {
         self.0.said()

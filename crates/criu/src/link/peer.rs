@@ -46,12 +46,27 @@ impl Peer {
         }
     }
 
-    /// The next packet. What CRIU says on stderr is read meanwhile.
+    /// The next packet. `None` if CRIU has closed its end, or has ended: what it was restoring may
+    /// have that end too, and live. What CRIU says on stderr is read meanwhile.
     pub async fn receive(&mut self) -> Result<Option<Packet>, TransportError> {
+        let ended = async {
+            let Some(swrk) = &mut self.swrk else {
+                return std::future::pending().await;
+            };
+            if swrk.listen_to_its_end().await.is_err() {
+                // Its socket tells, mostly.
+                std::future::pending().await
+            }
+        };
         tokio::select! {
             biased;
-            packet = self.connection.receive() => packet,
-            () = listen(&mut self.swrk) => std::future::pending().await,
+            packet = self.connection.receive() => return packet,
+            () = ended => {}
+        }
+        // Its last word may have come in between.
+        match self.connection.has_packet() {
+            true => self.connection.receive().await,
+            false => Ok(None),
         }
     }
 
