@@ -3,7 +3,7 @@
 use std::{
     fmt,
     future::{self, Future, IntoFuture},
-    pin::Pin,
+    pin::{Pin, pin},
     process,
     time::Duration,
 };
@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Criu,
-    ask::Ask,
+    ask::{Ask, Needs},
     connection::Connection,
     outcome::{self, Dumped, Finish},
 };
@@ -233,7 +233,7 @@ impl<'a, T> Call<'a, T> {
         ask.restored = restored;
         ask.connect_pages(criu).await?;
         let needs = ask.needs(criu)?;
-        let mut connection = ask.in_time(Connection::with(criu, needs)).await?;
+        let mut connection = ask.connect(criu, needs).await?;
         let mut result = connection.ask(ask, finish).await;
         connection.cleanup().await;
         if let CallOptions::Own(_, Some(directory)) = call_options {
@@ -255,6 +255,32 @@ impl Ask<'_> {
         &mut self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            why = self.interrupted() => Err(why),
+            done = work => done,
+        }
+    }
+
+    /// A connection to ask over, unless the call is to end before there is one.
+    async fn connect(&mut self, criu: &Criu, needs: Needs) -> Result<Connection, Error> {
+        let mut opening = pin!(Connection::with(criu, needs));
+        let why = tokio::select! {
+            biased;
+            why = self.interrupted() => why,
+            opened = &mut opening => return opened,
+        };
+        // A CRIU that is just being started is nobody's to wait for; a service may never answer.
+        if !criu.is_service()
+            && let Ok(connection) = opening.await
+        {
+            connection.cleanup().await;
+        }
+        Err(why)
+    }
+
+    /// Resolves when the call is to end before its time, with the reason.
+    async fn interrupted(&mut self) -> Error {
         let (request, left) = (self.request, Left::default());
         let (until, ends) = (&mut self.until, self.ends);
         let cancelled = async {
@@ -271,13 +297,12 @@ impl Ask<'_> {
         };
         tokio::select! {
             biased;
-            () = cancelled => Err(Error::Cancelled { request, left }),
-            done = work => done,
-            () = over => Err(Error::Deadline {
+            () = cancelled => Error::Cancelled { request, left },
+            () = over => Error::Deadline {
                 request,
                 deadline: self.deadline.unwrap_or_default(),
                 left,
-            }),
+            },
         }
     }
 }

@@ -149,12 +149,15 @@ fn serve(
             // Whoever opened it is gone, and nothing has been asked.
             return;
         }
+        // One that was asked nothing has nothing to bring to an end.
+        let mut patience = Duration::ZERO;
         while let Some(job) = peer.next_job(&mut todo).await {
+            patience = grace;
             match call::run(peer, job, grace).await {
                 Some(open) => peer = open,
                 None => return,
             }
         }
-        peer.end(grace).await;
+        peer.end(patience).await;
     });
 }
