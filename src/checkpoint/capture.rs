@@ -49,7 +49,7 @@ pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Res
     image.keep();
     announce(container, &plan.image);
     if afterwards.ends_by_criu() {
-        turn.ended_by_criu().await?;
+        turn.ended_by_criu().await;
     } else if plan.exit {
         turn.end().await?;
     } else {

@@ -2,8 +2,6 @@
 
 use containerd_shim_protos::events::task::{TaskPaused, TaskResumed};
 
-use stasis_proc::Status;
-
 use super::{Result, Shared};
 
 impl Shared {
@@ -27,9 +25,7 @@ impl Shared {
     /// # Errors
     /// If it is not paused.
     pub async fn resume(&self) -> Result<()> {
-        let ended = self.init.status() == Status::Stopped;
-        self.init.resume().await?;
-        if ended {
+        if !self.init.resume().await? {
             return Ok(());
         }
         let container_id = self.id.clone();

@@ -3,7 +3,7 @@
 //! The script of a container is the file `init.sh` in its bundle; a created one waits until it is
 //! started. An exec runs the script that is the last of its document's `args`. A verb can be made
 //! to fail, or held up until the test lets it go. If `pid` is made to fail, the pids of containers
-//! that it gives are nobody's.
+//! that it gives are nobody's; if `death` is, those that a checkpoint kills go on.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -106,6 +106,13 @@ impl FakeEngine {
             .unwrap()
             .get(id)
             .map(|container| container.pid)
+    }
+
+    /// Kills a container after its checkpoint.
+    fn end(&self, pid: Pid) {
+        if !self.failing.lock().unwrap().contains("death") {
+            kill(pid, NixSignal::SIGKILL).unwrap();
+        }
     }
 
     /// Remembers a container, and gives the pid to tell of it.
@@ -263,7 +270,7 @@ impl Engine for FakeEngine {
         )
         .await?;
         if request.afterwards.ends_by_criu() {
-            kill(self.pid(id).unwrap(), NixSignal::SIGKILL).unwrap();
+            self.end(self.pid(id).unwrap());
         }
         Ok(CheckpointReport::default())
     }
@@ -280,7 +287,7 @@ impl Engine for FakeEngine {
 
     async fn end_frozen(&self, id: &str, init: Pid, _pidfd: BorrowedFd<'_>) -> Result<()> {
         self.enter("end_frozen", format!("end_frozen {id}")).await?;
-        kill(init, NixSignal::SIGKILL).unwrap();
+        self.end(init);
         Ok(())
     }
 

@@ -75,19 +75,17 @@ impl Checkpointing {
             .await?)
     }
 
-    /// Ends the captured container without letting it run again, and waits for its end. One that
-    /// has ended by itself meanwhile is let be.
+    /// Ends the captured container without letting it run again, and waits for its end, but not
+    /// for long: there is no way back from a kill, so that a slow end is no failure of the
+    /// checkpoint. `None` if the end is still to come. One that has ended by itself meanwhile is
+    /// let be.
     ///
     /// # Errors
-    /// If the runtime refuses, or the end is not seen in time. The container is then thawed if
-    /// [`freeze`](Self::freeze) froze it.
-    pub async fn end(mut self) -> Result<Exit> {
+    /// If the runtime refuses. The container is then thawed if [`freeze`](Self::freeze) froze it.
+    pub async fn end(mut self) -> Result<Option<Exit>> {
         self.over = true;
         match self.kill_frozen().await {
-            Ok(exit) => {
-                self.init.life.stopped_by_checkpoint();
-                Ok(exit)
-            }
+            Ok(()) => Ok(self.killed().await),
             Err(error) => {
                 if let Err(error) = self.thaw().await {
                     tracing::warn!(id = self.init.id(), %error, "a container stays frozen");
@@ -97,15 +95,11 @@ impl Checkpointing {
         }
     }
 
-    /// Waits for the end of a container that CRIU ends at the end of its dump.
-    ///
-    /// # Errors
-    /// If the end is not seen in time.
-    pub async fn ended_by_criu(mut self) -> Result<Exit> {
+    /// Waits for the end of a container that CRIU has ended at the end of its dump, as
+    /// [`end`](Self::end) does.
+    pub async fn ended_by_criu(mut self) -> Option<Exit> {
         self.over = true;
-        let exit = self.init.ended_within_limit().await?;
-        self.init.life.stopped_by_checkpoint();
-        Ok(exit)
+        self.killed().await
     }
 
     /// Lets the container go on in the state in which it came.
@@ -117,7 +111,7 @@ impl Checkpointing {
         self.thaw().await
     }
 
-    async fn kill_frozen(&self) -> Result<Exit> {
+    async fn kill_frozen(&self) -> Result<()> {
         self.freeze().await?;
         if let Some(process) = self.init.life.process() {
             let engine = &self.init.config.engine;
@@ -125,7 +119,17 @@ impl Checkpointing {
                 .end_frozen(self.init.id(), process.pid(), process.pidfd())
                 .await?;
         }
-        self.init.ended_within_limit().await
+        Ok(())
+    }
+
+    /// Records the kill, and waits for the end.
+    async fn killed(&self) -> Option<Exit> {
+        self.init.life.killed_by_checkpoint();
+        let exit = self.init.ended_within_limit().await;
+        if let Err(error) = &exit {
+            tracing::warn!(id = self.init.id(), %error, "the end after a checkpoint is slow");
+        }
+        exit.ok()
     }
 
     /// Undoes [`freeze`](Self::freeze).
@@ -133,7 +137,7 @@ impl Checkpointing {
         if self.was_paused {
             Ok(())
         } else {
-            self.init.thaw(&self.permit).await
+            self.init.thaw(&self.permit).await.map(drop)
         }
     }
 }

@@ -118,7 +118,7 @@ impl Init {
         self.life.look(|state, verb| match state {
             State::New | State::Created(_) | State::CreatedFromCheckpoint(_) => Status::Created,
             State::Running(_) if verb == Some(Verb::Pause) => Status::Pausing,
-            State::Running(_) => Status::Running,
+            State::Running(_) | State::Killed(_) => Status::Running,
             State::Paused(_) => Status::Paused,
             State::Stopped { .. } => Status::Stopped,
             State::Deleted => Status::Deleted,

@@ -14,11 +14,11 @@ impl Init {
     }
 
     /// Thaws the paused container. One that a checkpoint has ended as it was told is let be:
-    /// containerd resumes whatever it paused for a checkpoint.
+    /// containerd resumes whatever it paused for a checkpoint. Says whether it was thawed.
     ///
     /// # Errors
     /// If it is not paused, or if the runtime refuses.
-    pub async fn resume(&self) -> Result<()> {
+    pub async fn resume(&self) -> Result<bool> {
         let permit = self.life.permit(Verb::Resume)?;
         self.thaw(&permit).await
     }
@@ -36,16 +36,17 @@ impl Init {
         Ok(())
     }
 
-    /// Thaws it if it is paused.
-    pub(super) async fn thaw(&self, permit: &Permit) -> Result<()> {
+    /// Thaws it if it is paused, and says whether it was.
+    pub(super) async fn thaw(&self, permit: &Permit) -> Result<bool> {
         let paused = self.life.look(|state, _| match state {
             State::Paused(process) => Some(process.clone()),
             _ => None,
         });
-        if let Some(process) = paused {
-            self.config.engine.resume(self.id()).await?;
-            permit.commit(State::Running(process));
-        }
-        Ok(())
+        let Some(process) = paused else {
+            return Ok(false);
+        };
+        self.config.engine.resume(self.id()).await?;
+        permit.commit(State::Running(process));
+        Ok(true)
     }
 }

@@ -14,6 +14,9 @@
 //!                                            Deleted                 delete, too)
 //! ```
 //!
+//! A checkpoint that ends its container leads from Running or Paused to Killed, and the exit from
+//! there to Stopped.
+//!
 //! A verb asks for a [`Permit`], works without any lock, and commits the new state. While it
 //! works, other verbs that would change the state are refused by name. The exit of the process
 //! asks nobody: it stops the container whatever is in progress, and no commit but a deletion's
@@ -43,6 +46,8 @@ pub(super) enum State {
     Running(Process),
     /// It is frozen.
     Paused(Process),
+    /// Its checkpoint has killed it, and its end has not been seen yet.
+    Killed(Process),
     /// It has ended.
     Stopped {
         /// By a checkpoint that was told to. containerd resumes such a container as it does any
@@ -62,6 +67,7 @@ impl State {
             Self::CreatedFromCheckpoint(_) => "not yet restored",
             Self::Running(_) => "running",
             Self::Paused(_) => "paused",
+            Self::Killed(_) => "killed",
             Self::Stopped { .. } => "stopped",
             Self::Deleted => "deleted",
         }
@@ -70,9 +76,10 @@ impl State {
     /// The process whose end is the container's, if it lives.
     fn process(&self) -> Option<&Process> {
         match self {
-            Self::Created(process) | Self::Running(process) | Self::Paused(process) => {
-                Some(process)
-            }
+            Self::Created(process)
+            | Self::Running(process)
+            | Self::Paused(process)
+            | Self::Killed(process) => Some(process),
             Self::New | Self::CreatedFromCheckpoint(_) | Self::Stopped { .. } | Self::Deleted => {
                 None
             }
@@ -86,10 +93,13 @@ impl State {
             Verb::Restore => matches!(self, Self::CreatedFromCheckpoint(_)),
             Verb::Exec | Verb::Pause => matches!(self, Self::Running(_)),
             Verb::Resume => {
-                matches!(self, Self::Paused(_) | Self::Stopped { checkpointed: true })
+                matches!(
+                    self,
+                    Self::Paused(_) | Self::Killed(_) | Self::Stopped { checkpointed: true }
+                )
             }
             Verb::Checkpoint => matches!(self, Self::Running(_) | Self::Paused(_)),
-            Verb::Kill => matches!(self, Self::Created(_) | Self::Running(_) | Self::Paused(_)),
+            Verb::Kill => self.process().is_some(),
             Verb::Delete => matches!(
                 self,
                 Self::Created(_) | Self::CreatedFromCheckpoint(_) | Self::Stopped { .. }
@@ -101,6 +111,7 @@ impl State {
     fn advice(&self, verb: Verb) -> &'static str {
         match (self, verb) {
             (Self::Running(_) | Self::Paused(_), Verb::Delete) => ": kill it first",
+            (Self::Killed(_), Verb::Delete) => ": wait for its end",
             (Self::Paused(_), Verb::Exec) => ": resume it first",
             (
                 Self::Created(_) | Self::CreatedFromCheckpoint(_),
@@ -225,15 +236,25 @@ impl Lifecycle {
             return false;
         }
         inner.state = State::Stopped {
-            checkpointed: false,
+            checkpointed: matches!(inner.state, State::Killed(_)),
         };
         self.exit.tell(exit)
     }
 
-    /// Records that it was a checkpoint that ended the container.
-    pub(super) fn stopped_by_checkpoint(&self) {
-        if let State::Stopped { checkpointed } = &mut self.inner().state {
-            *checkpointed = true;
+    /// Records that a checkpoint has killed the container, whether or not its end was seen.
+    pub(super) fn killed_by_checkpoint(&self) {
+        let state = &mut self.inner().state;
+        match state {
+            State::Running(process) | State::Paused(process) => {
+                *state = State::Killed(process.clone());
+            }
+            State::Stopped { checkpointed } => *checkpointed = true,
+            // None of them is in a checkpoint.
+            State::New
+            | State::Created(_)
+            | State::CreatedFromCheckpoint(_)
+            | State::Killed(_)
+            | State::Deleted => {}
         }
     }
 

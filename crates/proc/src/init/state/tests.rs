@@ -21,13 +21,14 @@ const VERBS: [Verb; 9] = [
 ];
 
 /// One row for each state, one column for each of [`VERBS`]: `+` where it is permitted.
-const TABLE: [(&str, &str); 8] = [
+const TABLE: [(&str, &str); 9] = [
     //             c s r e p r c k d
     ("not yet created", "+ . . . . . . . ."),
     ("created", ". + . . . . . + +"),
     ("not yet restored", ". + + . . . . . +"),
     ("running", ". . . + + . + + ."),
     ("paused", ". . . . . + + + ."),
+    ("killed", ". . . . . + . + ."),
     ("stopped", ". . . . . . . . +"),
     ("stopped", ". . . . . + . . +"),
     ("deleted", ". . . . . . . . ."),
@@ -58,14 +59,15 @@ fn process() -> Process {
 }
 
 /// Every state, in the order of [`TABLE`].
-fn states() -> [State; 8] {
+fn states() -> [State; 9] {
     let process = process();
     [
         State::New,
         State::Created(process.clone()),
         State::CreatedFromCheckpoint(restore_config()),
         State::Running(process.clone()),
-        State::Paused(process),
+        State::Paused(process.clone()),
+        State::Killed(process),
         State::Stopped {
             checkpointed: false,
         },

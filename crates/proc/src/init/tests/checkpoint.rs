@@ -47,7 +47,7 @@ async fn a_container_that_its_checkpoint_ended_can_be_resumed_in_vain_and_delete
         .capture(&fixture.checkpoint(Afterwards::StaysFrozen))
         .await
         .unwrap();
-    let exit = checkpointing.end().await.unwrap();
+    let exit = checkpointing.end().await.unwrap().unwrap();
     assert_eq!((exit.status, fixture.init.status()), (137, Status::Stopped));
     assert_eq!(fixture.exits.recv().await.unwrap(), exit);
     fixture.init.resume().await.unwrap();
@@ -66,6 +66,38 @@ async fn a_container_that_criu_ended_can_be_resumed_in_vain() {
         .unwrap();
     assert_eq!(checkpointing.ended_by_criu().await.unwrap().status, 137);
     fixture.init.resume().await.unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_slow_end_is_no_failure_of_the_checkpoint_that_killed() {
+    for by_criu in [false, true] {
+        let mut fixture = Fixture::running().await;
+        fixture.engine.fail("death");
+        let checkpointing = fixture.init.begin_checkpoint().unwrap();
+        // Nothing happens meanwhile, so that the limit is reached at once.
+        tokio::time::pause();
+        let exit = if by_criu {
+            let request = fixture.checkpoint(Afterwards::EndsByCriu { frozen: false });
+            checkpointing.capture(&request).await.unwrap();
+            checkpointing.ended_by_criu().await
+        } else {
+            checkpointing.end().await.unwrap()
+        };
+        tokio::time::resume();
+        assert_eq!(exit, None);
+        // containerd resumes it now, and deletes it when it has ended.
+        assert!(!fixture.init.resume().await.unwrap());
+        assert!(!fixture.engine.calls().contains(&"resume c".to_owned()));
+        assert_eq!(
+            text(fixture.init.delete().await),
+            "cannot delete a killed container: wait for its end"
+        );
+        assert_eq!(fixture.init.status(), Status::Running);
+        fixture.die().await;
+        assert_eq!(fixture.exits.recv().await.unwrap().status, 137);
+        assert!(!fixture.init.resume().await.unwrap());
+        fixture.init.delete().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -92,7 +124,7 @@ async fn a_container_that_ends_during_its_checkpoint_is_let_be() {
     let checkpointing = fixture.init.begin_checkpoint().unwrap();
     checkpointing.freeze().await.unwrap();
     fixture.die().await;
-    assert_eq!(checkpointing.end().await.unwrap().status, 137);
+    assert_eq!(checkpointing.end().await.unwrap().unwrap().status, 137);
     assert!(!fixture.engine.calls().contains(&"end_frozen c".to_owned()));
 }
 
