@@ -4,17 +4,13 @@ use std::{path::Path, sync::Arc};
 
 use containerd_shim_protos::{api::CheckpointTaskRequest, events::task::TaskCheckpointed};
 use stasis_engine::{
-    Afterwards, Checkpoint, Kind,
+    Afterwards, Checkpoint, CheckpointReport, Kind,
     manifest::{self, Parts},
 };
 use stasis_proc::Checkpointing;
 
 use super::{
-    Result,
-    blocking::off_thread,
-    image_dir::{ImageDir, work_dir},
-    options::Plan,
-    stopwatch::Stopwatch,
+    Error, Result, blocking::off_thread, image_dir::ImageDir, options::Plan, stopwatch::Stopwatch,
 };
 use crate::{container::Shared, status::chain};
 
@@ -25,25 +21,32 @@ const WORK_DIR: &str = "criu-dump";
 /// Captures a container as the request asks, and ends it afterwards if the request says so.
 ///
 /// # Errors
-/// If the request is refused, or the dump or the seal fails; the container is then in the state
-/// in which it came, and nothing is left of the image.
+/// If the request is refused, or the dump or the seal fails: the container is then in the state
+/// in which it came, and nothing is left of the image. A container that CRIU had to end with the
+/// dump has ended even if the seal fails, and its image is kept ([`Error::Unsealed`]). One whose
+/// image is sealed and that cannot be killed goes on, and the image is kept, too.
 pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Result<()> {
     let mut watch = Stopwatch::start();
     let plan = Plan::resolve(request, container.config())?;
     container.engine().check_options(&plan.options)?;
     let turn = container.init().begin_checkpoint()?;
     let afterwards = afterwards(container, &plan, &turn);
-    let image = match attempt(container, &plan, afterwards, &turn, &mut watch).await {
+    let dumped = match dump(container, &plan, afterwards, &turn, &mut watch).await {
+        Ok(dumped) => dumped,
+        Err(error) => return Err(released(container, turn, error).await),
+    };
+    let image = match seal(container, &plan, dumped, &mut watch).await {
         Ok(image) => image,
-        Err(error) => {
-            if let Err(stuck) = turn.release().await {
-                tracing::error!(
-                    "container {} stays frozen: {}",
-                    container.id(),
-                    chain(&stuck)
-                );
-            }
-            return Err(error);
+        Err((image, source)) if afterwards.ends_by_criu() => {
+            // It is all that is left of the container.
+            image.keep();
+            turn.ended_by_criu().await;
+            let (image, source) = (plan.image, Box::new(source));
+            return Err(Error::Unsealed { image, source });
+        }
+        Err((image, error)) => {
+            drop(image);
+            return Err(released(container, turn, error).await);
         }
     };
     image.keep();
@@ -58,6 +61,18 @@ pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Res
     watch.lap("end");
     log(container, &plan.image, &watch);
     Ok(())
+}
+
+/// Lets the container go on in the state in which it came, after `error`, which is given back.
+async fn released(container: &Shared, turn: Checkpointing, error: Error) -> Error {
+    if let Err(stuck) = turn.release().await {
+        tracing::error!(
+            "container {} stays frozen: {}",
+            container.id(),
+            chain(&stuck)
+        );
+    }
+    error
 }
 
 /// What the engine is to leave behind. CRIU itself ends a container with established
@@ -75,40 +90,44 @@ fn afterwards(container: &Shared, plan: &Plan, turn: &Checkpointing) -> Afterwar
     }
 }
 
-/// Claims the image directory, captures the container and seals the image. What a failure leaves
-/// in the directory is removed.
-async fn attempt(
+/// An image that is whole but not sealed yet.
+struct Dumped {
+    image: ImageDir,
+    report: CheckpointReport,
+}
+
+/// Claims the image directory, freezes the container if it is to end here, and dumps it. What a
+/// failure leaves in the directory is removed.
+async fn dump(
     container: &Shared,
     plan: &Plan,
     afterwards: Afterwards,
     turn: &Checkpointing,
     watch: &mut Stopwatch,
-) -> Result<ImageDir> {
+) -> Result<Dumped> {
     let image = ImageDir::claim(&plan.image)?;
     let own = container.bundle().join(WORK_DIR);
     let call = Checkpoint {
         image: plan.image.clone(),
-        work: work_dir(plan.work.as_deref(), &own)?,
+        work: image.work_dir(plan.work.as_deref(), &own)?,
         bundle: container.bundle().to_owned(),
         options: plan.options.clone(),
         afterwards,
     };
     watch.lap("preflight");
-    match sealed(container, plan, turn, &call, watch).await {
-        Ok(()) => Ok(image),
+    match capture_to(turn, plan, &call, watch).await {
+        Ok(report) => Ok(Dumped { image, report }),
         // Before what was written is removed again.
         Err(error) => Err(image.explain(error)),
     }
 }
 
-/// Freezes the container if it is to end here, dumps it and seals the image.
-async fn sealed(
-    container: &Shared,
-    plan: &Plan,
+async fn capture_to(
     turn: &Checkpointing,
+    plan: &Plan,
     call: &Checkpoint,
     watch: &mut Stopwatch,
-) -> Result<()> {
+) -> Result<CheckpointReport> {
     if call.afterwards.ends_by_criu() {
         manifest::reserve_room(&plan.image)?;
     } else if plan.exit {
@@ -118,17 +137,31 @@ async fn sealed(
     }
     let report = turn.capture(call).await?;
     watch.lap("dump");
+    Ok(report)
+}
+
+/// Seals the image. If that fails, the caller decides what becomes of its directory.
+async fn seal(
+    container: &Shared,
+    plan: &Plan,
+    Dumped { image, report }: Dumped,
+    watch: &mut Stopwatch,
+) -> Result<ImageDir, (ImageDir, Error)> {
     let (engine, options) = (Arc::clone(container.engine()), plan.options.clone());
-    let (image, phases) = (plan.image.clone(), watch.phases().to_vec());
+    let (path, phases) = (plan.image.clone(), watch.phases().to_vec());
     // The end of the container must not overtake its image on the way to the disk.
     let durable = plan.exit;
-    off_thread(move || {
+    let sealed = off_thread(move || {
         let parts = Parts::of(&*engine, report.criu_version, options, phases)?;
-        manifest::seal(&image, parts, durable).map(drop)
+        manifest::seal(&path, parts, durable).map(drop)
     })
-    .await?;
+    .await;
+    if let Err(error) = sealed {
+        let error = image.explain(error);
+        return Err((image, error));
+    }
     watch.lap("seal");
-    Ok(())
+    Ok(image)
 }
 
 fn announce(container: &Shared, image: &Path) {

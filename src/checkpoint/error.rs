@@ -7,7 +7,7 @@ use stasis_engine::manifest;
 use stasis_proc::ErrorKind;
 
 /// What a step of a checkpoint gives.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a checkpoint was refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,27 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// CRIU's work directory and the image directory overlap, so that one would be sealed or
+    /// removed with the other.
+    #[error("image directory {image} and CRIU's work directory {work} overlap: name another",
+        image = image.display(), work = work.display())]
+    Overlap {
+        /// The image directory.
+        image: PathBuf,
+        /// The work directory.
+        work: PathBuf,
+    },
+    /// CRIU has ended the container, and then its image could not be sealed.
+    #[error(
+        "the container has ended as it was told, and its image {image} is whole, but cannot be \
+        sealed: it is kept, and can be restored under a configuration whose [checkpoint] has the \
+        options of this dump, tcp_established among them", image = image.display())]
+    Unsealed {
+        /// The image directory.
+        image: PathBuf,
+        /// Why it could not be sealed.
+        source: Box<Error>,
+    },
     /// Incremental restores need what runtimes do not offer.
     #[error(
         "a restore with a parent checkpoint ({parent}) is not supported: restore from a full one"
@@ -124,9 +145,10 @@ impl Error {
             | Self::ImagePath { .. }
             | Self::ImageDirectory { .. }
             | Self::WorkDirectory { .. }
+            | Self::Overlap { .. }
             | Self::ParentCheckpoint { .. } => ErrorKind::InvalidArgument,
             Self::ImageDirectoryInUse { .. } => ErrorKind::FailedPrecondition,
-            Self::DiskFull { .. } | Self::Fault(_) => ErrorKind::Internal,
+            Self::DiskFull { .. } | Self::Unsealed { .. } | Self::Fault(_) => ErrorKind::Internal,
             Self::Process(error) => error.kind(),
         }
     }

@@ -76,6 +76,24 @@ impl ImageDir {
         }
     }
 
+    /// CRIU's work directory for this dump: see [`work_dir`]. What it holds must outlive a failed
+    /// dump, which the image directory does not, and is nothing that a seal could take in.
+    pub(super) fn work_dir(&self, asked: Option<&Path>, own: &Path) -> Result<PathBuf> {
+        let overlap = |work: &Path| Error::Overlap {
+            image: self.path.clone(),
+            work: work.to_owned(),
+        };
+        // Our own is emptied first.
+        if asked.is_none() && lies_in(&self.path, own) {
+            return Err(overlap(own));
+        }
+        let work = work_dir(asked, own)?;
+        if lies_in(&work, &self.path) {
+            return Err(overlap(&work));
+        }
+        Ok(work)
+    }
+
     /// Leaves the directory as it is.
     pub(super) fn keep(mut self) {
         self.kept = true;
@@ -137,6 +155,15 @@ fn place_of(own: &Path) -> PathBuf {
     let names = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
     let bundle = own.parent().unwrap_or(own);
     names(bundle.parent().unwrap_or(bundle)).join(names(bundle))
+}
+
+/// Whether `inner` is `outer` or lies below it, whatever links lead there. What is not there lies
+/// nowhere.
+fn lies_in(inner: &Path, outer: &Path) -> bool {
+    match (inner.canonicalize(), outer.canonicalize()) {
+        (Ok(inner), Ok(outer)) => inner.starts_with(outer),
+        _ => false,
+    }
 }
 
 /// Makes a directory with its parents; false if it was there.
@@ -236,6 +263,42 @@ mod tests {
         fs::write(dir.path().join("default/c/dump.log"), "c's").unwrap();
         work("default/d");
         assert!(dir.path().join("default/c/dump.log").exists());
+    }
+
+    #[test]
+    fn a_work_directory_in_the_image_directory_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("image"), dir.path().join("link"));
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for work in [path.clone(), path.join("work"), link.join("a/work")] {
+            let image = ImageDir::claim(&path).unwrap();
+            let error = image.work_dir(Some(&work), dir.path()).unwrap_err();
+            assert!(matches!(error, Error::Overlap { .. }), "{error}");
+            assert!(
+                error.to_string().contains(work.to_str().unwrap()),
+                "{error}"
+            );
+            drop(image);
+            assert!(!path.exists(), "nothing is left of {}", work.display());
+        }
+        let image = ImageDir::claim(&path).unwrap();
+        image.work_dir(Some(dir.path()), dir.path()).unwrap();
+        assert!(
+            path.exists(),
+            "an image below the work directory is out of its way"
+        );
+    }
+
+    #[test]
+    fn an_image_directory_in_our_own_work_directory_is_not_emptied_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("criu-dump");
+        for path in [own.clone(), own.join("image")] {
+            let image = ImageDir::claim(&path).unwrap();
+            let error = image.work_dir(None, &own).unwrap_err();
+            assert!(matches!(error, Error::Overlap { .. }), "{error}");
+            assert!(path.exists());
+        }
     }
 
     #[test]

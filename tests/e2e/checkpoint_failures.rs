@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use containerd_shim_protos::{
-    api::Status,
+    api::{CreateTaskRequest, Status},
     protobuf::well_known_types::any::Any,
     shim::oci::CheckpointOptions,
     ttrpc::{self, Code},
@@ -16,7 +16,8 @@ use crate::support::{
     engine::Engine,
     host::Host,
     mounted::Tmpfs,
-    options::pack,
+    options::{inline, pack},
+    script::write_script,
     shim::refused,
 };
 
@@ -85,6 +86,76 @@ for_each_engine! {
         let message = failed(counted.shim.checkpoint(&image, None));
         assert!(message.contains(image.to_str().expect("ASCII")), "{message}");
         counted.runs_on();
+    }
+}
+
+for_each_engine! {
+    /// What a failure leaves in the image directory is removed, CRIU's log with it; and what CRIU
+    /// leaves there cannot be sealed.
+    fn with_a_work_path_in_the_image_directory_is_refused_by_name(engine: Engine) {
+        let counted = Counted::start(engine);
+        let image = counted.host.disk().join("image");
+        let work = image.join("work");
+        let options = CheckpointOptions {
+            exit: true,
+            // Where CRIU is to end it, the image would be all that is left.
+            open_tcp: !engine.is_gvisor(),
+            work_path: work.display().to_string(),
+            ..CheckpointOptions::default()
+        };
+        let result = counted.shim.checkpoint(&image, Some(pack(&options)));
+        let message = refused(result, Code::INVALID_ARGUMENT);
+        assert!(message.contains(work.to_str().expect("ASCII")), "{message}");
+        assert!(!image.exists());
+        counted.runs_on();
+    }
+}
+
+for_each_criu_engine! {
+    /// The image is all that is left of a container that CRIU has ended.
+    fn to_seal_what_criu_has_ended_leaves_an_image_that_can_be_restored(engine: Engine) {
+        let host = Host::new();
+        let bundle = host.counter("c");
+        let image = host.disk().join("image");
+        let spoiler = host.disk().join("spoiler");
+        let body = format!(
+            "{engine} \"$@\" || exit\n\
+             case \" $* \" in *' checkpoint '*) mkdir {image}/stray ;; esac",
+            engine = engine.binary(),
+            image = image.display(),
+        );
+        write_script(&spoiler, &body);
+        let config = format!("binary_name = {:?}\n", spoiler.display().to_string());
+        let shim = host.shim(&bundle);
+        let options = Some(inline(&config)).into();
+        shim.create(&CreateTaskRequest { options, ..shim.create_request(engine) }).expect("Create");
+        shim.start().expect("Start");
+        let counter = Counter::of(&bundle);
+        counter.await_progress(3);
+        let options = CheckpointOptions { open_tcp: true, ..exit() };
+        let message = failed(shim.checkpoint(&image, Some(pack(&options))));
+        for told in ["has ended", "tcp_established", "stray", image.to_str().expect("ASCII")] {
+            assert!(message.contains(told), "{told}: {message}");
+        }
+        assert_eq!(shim.wait().expect("Wait"), 137);
+        // As containerd does after it.
+        shim.resume().expect("Resume");
+        assert_eq!(shim.delete().expect("Delete"), 137);
+        shim.shut_down();
+        assert!(!image.join("stasis.json").exists());
+
+        let shim = host.shim(&bundle.make_again(host.disk()));
+        let config = engine.config("[checkpoint]\ntcp_established = true");
+        let request = CreateTaskRequest {
+            checkpoint: image.display().to_string(),
+            options: Some(inline(&config)).into(),
+            ..shim.create_request(engine)
+        };
+        shim.create(&request).expect("Create");
+        shim.start().expect("Start");
+        counter.await_progress(3);
+        assert_counts_from_zero(&counter.seen());
+        shim.end();
     }
 }
 
