@@ -89,7 +89,11 @@ impl Exec {
             id: self.id().to_owned(),
         };
         let pids = match &*self.state() {
-            State::Running(pids) => *pids,
+            // Reaped, but not told of while its last output is taken: its pid may be another's by
+            // now. Nothing comes between this look and the signal of runc's and crun's engine,
+            // which goes to the pid at once, on the shim's only thread.
+            State::Running(process, _) if process.exited().is_some() => return Err(finished()),
+            State::Running(_, pids) => *pids,
             State::Stopped | State::Deleted => return Err(finished()),
             state => return Err(state.refuse("kill")),
         };
@@ -141,7 +145,7 @@ impl Exec {
     pub fn status(&self) -> Status {
         match &*self.state() {
             State::Created | State::Starting => Status::Created,
-            State::Running(_) => match self.parent.status() {
+            State::Running(..) => match self.parent.status() {
                 frozen @ (Status::Pausing | Status::Paused) => frozen,
                 _ => Status::Running,
             },
@@ -230,7 +234,7 @@ impl Exec {
         let process = birth
             .adopt(pids.host)
             .map_err(cannot_watch(self.id(), pids.host))?;
-        *self.state() = State::Running(*self.pids.get_or_init(|| pids));
+        *self.state() = State::Running(process.clone(), *self.pids.get_or_init(|| pids));
         Ok(process)
     }
 

@@ -2,7 +2,7 @@
 
 use stasis_engine::ExecPids;
 
-use crate::Error;
+use crate::{Error, Process};
 
 /// The state of an exec process.
 #[derive(Debug)]
@@ -11,8 +11,8 @@ pub(super) enum State {
     Created,
     /// The runtime works at it.
     Starting,
-    /// It runs.
-    Running(ExecPids),
+    /// It runs, or its end is not told yet.
+    Running(Process, ExecPids),
     /// It has ended, or could not be started.
     Stopped,
     /// Nothing is left of it.
@@ -25,7 +25,7 @@ impl State {
         let (state, advice) = match self {
             Self::Created => ("not yet started", ": start it first"),
             Self::Starting => ("starting", ""),
-            Self::Running(_) => (
+            Self::Running(..) => (
                 "running",
                 if verb == "delete" {
                     ": kill it first"

@@ -53,6 +53,30 @@ async fn an_exec_is_signalled_by_itself_and_freezes_with_its_container() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn an_exec_is_not_signalled_once_it_is_reaped() {
+    let mut fixture = Fixture::running().await;
+    // Nobody reads it, so that the exit is not told at once.
+    let stdout = fixture.fifo("out");
+    let config = ExecConfig {
+        stdio: StdioPaths {
+            stdout,
+            ..StdioPaths::default()
+        },
+        ..config("e", "echo unread")
+    };
+    let exec = fixture.init.exec(config).unwrap();
+    let mut ends = fixture.init.monitor().subscribe();
+    let pid = exec.start().await.unwrap();
+    assert_eq!(ends.recv().await.unwrap().pid, pid);
+    assert_eq!(exec.status(), Status::Running);
+    let error = exec.kill(Signal::KILL).await.unwrap_err();
+    assert_eq!(error.to_string(), "process already finished: e");
+    assert!(!fixture.engine.calls().contains(&"kill c 9 exec".to_owned()));
+    assert_eq!(fixture.exits.recv().await.unwrap().status, 0);
+    fixture.die().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_failed_exec_can_be_deleted_and_waited_for_at_once() {
     let fixture = Fixture::running().await;
     fixture.engine.fail("exec");

@@ -109,11 +109,7 @@ impl Fixture {
     }
 
     fn exec(&self, id: &str, script: &str) -> Result<Arc<Exec>> {
-        self.init.exec(ExecConfig {
-            id: id.to_owned(),
-            stdio: StdioPaths::default(),
-            process: json!({"terminal": true, "args": ["sh", "-c", script]}),
-        })
+        self.init.exec(config(id, script))
     }
 
     /// The files of the bundle that are not the fixture's.
@@ -130,6 +126,15 @@ impl Fixture {
     async fn die(&self) {
         self.init.kill(Signal::KILL).await.unwrap();
         assert_eq!(self.init.wait().await.status, 137);
+    }
+}
+
+/// An exec of a script, without streams.
+fn config(id: &str, script: &str) -> ExecConfig {
+    ExecConfig {
+        id: id.to_owned(),
+        stdio: StdioPaths::default(),
+        process: json!({"terminal": true, "args": ["sh", "-c", script]}),
     }
 }
 
