@@ -1,12 +1,19 @@
 //! Delete: an exec, or the container with all that is left of it.
 
+use std::{sync::Arc, time::Duration};
+
 use containerd_shim_protos::{
     api::DeleteResponse, events::task::TaskDelete, protobuf::MessageField,
 };
-use stasis_proc::Exit;
+use stasis_proc::{Exec, Exit};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Result, Shared, lock, pid_number, timestamp};
 use crate::mounts;
+
+/// How long the ends of execs are waited for when their container is deleted: several times what
+/// they may be held back for their last output.
+const EXEC_LIMIT: Duration = Duration::from_secs(2);
 
 impl Shared {
     /// Deletes an exec.
@@ -21,8 +28,11 @@ impl Shared {
         if exec.pid().is_some() {
             self.announce_exit(&exit);
         }
-        lock(&self.execs).remove(id);
+        // At once, so that no exit is announced between the two.
+        let mut execs = lock(&self.execs);
+        execs.remove(id);
         lock(&self.order).forget(id);
+        drop(execs);
         Ok(response)
     }
 
@@ -35,6 +45,7 @@ impl Shared {
         let exit = self.init.delete().await?;
         mounts::unmount(&self.rootfs())?;
         let pid = pid_number(self.init.pid());
+        self.announce_execs().await;
         if pid != 0 {
             self.announce_exit(&exit);
         }
@@ -48,6 +59,28 @@ impl Shared {
             ..TaskDelete::default()
         });
         Ok(response(pid, &exit))
+    }
+
+    /// Announces the ends of the execs, which have ended with the container. They are told only
+    /// when their last output was taken, or after a while.
+    async fn announce_execs(&self) {
+        let started = |exec: &&Arc<Exec>| exec.pid().is_some();
+        let execs: Vec<_> = lock(&self.execs)
+            .values()
+            .filter(started)
+            .cloned()
+            .collect();
+        let deadline = Instant::now() + EXEC_LIMIT;
+        for exec in execs {
+            match timeout_at(deadline, exec.wait()).await {
+                Ok(exit) => self.announce_exit(&exit),
+                Err(_) => tracing::warn!(
+                    "exec {} of container {} has not ended with it",
+                    exec.id(),
+                    self.id
+                ),
+            }
+        }
     }
 
     /// Where the root file system is mounted.

@@ -108,8 +108,11 @@ async fn act(
     mut jobs: mpsc::UnboundedReceiver<Job>,
     mut exits: mpsc::UnboundedReceiver<Exit>,
 ) {
+    // Exits first: one that has come is announced before the next job begins, which may make an
+    // exec of the same id, and before the container is forgotten.
     loop {
         let job = tokio::select! {
+            biased;
             Some(exit) = exits.recv() => {
                 shared.announce_exit(&exit);
                 continue;
@@ -121,6 +124,7 @@ async fn act(
         let mut job = tokio::spawn(job);
         loop {
             tokio::select! {
+                biased;
                 Some(exit) = exits.recv() => shared.announce_exit(&exit),
                 ended = &mut job => {
                     if let Err(fault) = ended {
@@ -186,7 +190,11 @@ impl Shared {
         let pid = if exit.id == self.id {
             self.init.pid()
         } else {
-            lock(&self.execs).get(&exit.id).and_then(|exec| exec.pid())
+            match lock(&self.execs).get(&exit.id) {
+                Some(exec) => exec.pid(),
+                // Its Delete has announced it.
+                None => return,
+            }
         };
         let event = TaskExit {
             container_id: self.id.clone(),

@@ -2,7 +2,7 @@
 
 use containerd_shim_protos::events::task::{TaskExit, TaskStart};
 
-use crate::support::{counter::Counter, events::topics, host::Host};
+use crate::support::{counter::Counter, events::topics, host::Host, output::Output};
 
 for_each_engine! {
     fn come_in_the_order_that_containerd_demands(engine: Engine) {
@@ -42,6 +42,28 @@ for_each_engine! {
         let init = events[8].message::<TaskExit>();
         assert_eq!((init.id.as_str(), init.pid, init.exit_status), ("c", pid, 137));
         assert!(init.exited_at.is_some());
+    }
+}
+
+for_each_engine! {
+    /// The exit of an exec waits a little for its output to be read, and the Delete comes first.
+    fn tell_the_end_of_an_exec_before_that_of_its_container(engine: Engine) {
+        let host = Host::new();
+        let shim = host.shim(&host.counter("c"));
+        shim.run(engine);
+        let output = Output::make(host.disk(), "unread");
+        shim.exec_to(output.path(), "e", &["sh", "-c", "echo; exec sleep 1000"]).expect("Exec");
+        shim.start_exec("e").expect("Start of the exec");
+        output.await_something();
+        shim.end();
+
+        let events = host.events.until("/tasks/delete");
+        let exits: Vec<_> = events
+            .iter()
+            .filter(|event| event.topic == "/tasks/exit")
+            .map(|event| event.message::<TaskExit>().id)
+            .collect();
+        assert_eq!(exits, ["e", "c"]);
     }
 }
 

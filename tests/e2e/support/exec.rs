@@ -1,5 +1,7 @@
 //! Exec processes in the container of a [`Shim`].
 
+use std::path::Path;
+
 use containerd_shim_protos::{api, protobuf::well_known_types::any::Any, ttrpc};
 use serde_json::json;
 
@@ -8,6 +10,25 @@ use super::shim::Shim;
 impl Shim {
     /// Exec of `command`, which is only taken note of.
     pub fn exec(&self, exec_id: &str, terminal: bool, command: &[&str]) -> ttrpc::Result<()> {
+        let request = self.exec_request(exec_id, terminal, command);
+        self.task().exec(self.context(), &request).map(drop)
+    }
+
+    /// The same with a FIFO for its output.
+    pub fn exec_to(&self, stdout: &Path, exec_id: &str, command: &[&str]) -> ttrpc::Result<()> {
+        let request = api::ExecProcessRequest {
+            stdout: stdout.display().to_string(),
+            ..self.exec_request(exec_id, false, command)
+        };
+        self.task().exec(self.context(), &request).map(drop)
+    }
+
+    fn exec_request(
+        &self,
+        exec_id: &str,
+        terminal: bool,
+        command: &[&str],
+    ) -> api::ExecProcessRequest {
         let process = json!({
             "args": command, "env": ["PATH=/bin"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
             "terminal": terminal,
@@ -17,14 +38,13 @@ impl Shim {
             value: process.to_string().into_bytes(),
             ..Any::default()
         };
-        let request = api::ExecProcessRequest {
+        api::ExecProcessRequest {
             id: self.id(),
             exec_id: exec_id.into(),
             terminal,
             spec: Some(spec).into(),
             ..Default::default()
-        };
-        self.task().exec(self.context(), &request).map(drop)
+        }
     }
 
     /// Start of an exec.

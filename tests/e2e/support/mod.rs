@@ -18,6 +18,7 @@ pub mod lab;
 pub mod leftovers;
 pub mod mounted;
 pub mod options;
+pub mod output;
 pub mod script;
 pub mod shim;
 pub mod wait;
