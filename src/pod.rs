@@ -131,6 +131,25 @@ impl Pod {
         .await
     }
 
+    /// Deletes an exec of a container, also where the client gives up waiting. Only its turn is
+    /// waited for in the mailbox: its output may take long to be read, and the container has
+    /// other things to do.
+    ///
+    /// # Errors
+    /// If it still runs, or is being deleted already.
+    pub async fn delete_exec(&self, id: &str, exec: String) -> Result<DeleteResponse> {
+        let delete = |container: Arc<Shared>| async move {
+            Ok(tokio::spawn(
+                async move { container.delete_exec(&exec).await },
+            ))
+        };
+        let deleted = self.ask(id, delete).await?.await;
+        deleted.map_err(|fault| {
+            tracing::error!("deleting an exec of container {id} failed: {fault}");
+            Error::Gone(id.to_owned())
+        })?
+    }
+
     /// Ends the shim, unless it still has containers: containerd calls this after each one.
     pub fn shutdown(&self) {
         let containers = self.slots().len();

@@ -113,8 +113,7 @@ impl Task for Service {
         let response = if exec.is_empty() {
             self.pod.delete(&request.id).await
         } else {
-            let delete = |container: Arc<Shared>| async move { container.delete_exec(&exec).await };
-            self.pod.ask(&request.id, delete).await
+            self.pod.delete_exec(&request.id, exec).await
         };
         response.map_err(refused("delete"))
     }

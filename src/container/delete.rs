@@ -16,7 +16,7 @@ use crate::mounts;
 const EXEC_LIMIT: Duration = Duration::from_secs(2);
 
 impl Shared {
-    /// Deletes an exec.
+    /// Deletes an exec. Its id is taken until its output is read, or ten seconds have passed.
     ///
     /// # Errors
     /// If it is unknown or still runs.

@@ -1,6 +1,13 @@
-//! Containers that write a megabyte and exit at once: every status and every byte arrives.
+//! Containers that write a megabyte and exit at once: every status and every byte arrives, and
+//! output that is read late holds nothing else up.
 
-use crate::support::{containerd::Containerd, lab::Release};
+use std::{sync::mpsc, thread};
+
+use containerd_shim_protos::ttrpc::Code;
+
+use crate::support::{
+    containerd::Containerd, host::Host, lab::Release, output::Output, shim::refused,
+};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -22,6 +29,38 @@ for_each_engine! {
                 run.stdout.len()
             );
         }
+    }
+}
+
+for_each_engine! {
+    fn an_exec_is_deleted_when_its_output_is_read_and_its_container_is_free_meanwhile(engine: Engine) {
+        // More than a FIFO takes, and less than a FIFO and a pipe.
+        const MUCH: usize = 100_000;
+        let host = Host::new();
+        let shim = host.shim(&host.counter("c"));
+        shim.run(engine);
+        let output = Output::make(host.disk(), "late");
+        let script = format!("yes | head -c {MUCH}; exit 3");
+        shim.exec_to(output.path(), "e", &["sh", "-c", &script]).expect("Exec");
+        shim.start_exec("e").expect("Start of the exec");
+        assert_eq!(shim.wait_exec("e").expect("Wait"), 3);
+
+        let (sender, deleted) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                let (sender, shim) = (sender.clone(), &shim);
+                scope.spawn(move || sender.send(shim.delete_exec("e")));
+            }
+            let second = deleted.recv().expect("an answer");
+            let message = refused(second, Code::FAILED_PRECONDITION);
+            assert!(message.contains("deleted"), "{message}");
+            shim.pause().expect("Pause");
+            shim.resume().expect("Resume");
+            assert!(deleted.try_recv().is_err(), "the output is still there");
+            assert_eq!(output.read().len(), MUCH);
+            assert_eq!(deleted.recv().expect("an answer").expect("Delete of the exec"), 3);
+        });
+        shim.end();
     }
 }
 

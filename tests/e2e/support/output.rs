@@ -1,13 +1,14 @@
-//! A FIFO that takes the output of a process, and that nobody reads.
+//! A FIFO that takes the output of a process, and that is read when the test says so.
 
 use std::{
     fs::File,
+    io::Read,
     path::{Path, PathBuf},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{CWD, FileType, Mode, OFlags, mknodat, open},
+    fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat, open},
 };
 
 use super::wait::SOON;
@@ -45,5 +46,15 @@ impl Output {
             Ok(1),
             "nothing is written"
         );
+    }
+
+    /// Reads it to its end.
+    pub fn read(mut self) -> Vec<u8> {
+        fcntl_setfl(&self.reader, OFlags::empty()).expect("a file of our own");
+        let mut bytes = Vec::new();
+        self.reader
+            .read_to_end(&mut bytes)
+            .expect("a FIFO can be read");
+        bytes
     }
 }

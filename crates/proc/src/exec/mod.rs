@@ -112,15 +112,16 @@ impl Exec {
     }
 
     /// Closes one that does not run, and tells how it ended. One that never ran has no status of
-    /// its own ([`crate::NO_STATUS`]).
+    /// its own ([`crate::NO_STATUS`]). This takes as long as nobody reads its last output, but ten
+    /// seconds at most.
     ///
     /// # Errors
-    /// If it runs, or was deleted before.
+    /// If it runs, or was deleted before, be it that this still waits for its output.
     pub async fn delete(&self) -> Result<Exit> {
         match &mut *self.state() {
-            State::Stopped => {}
+            state @ State::Stopped => *state = State::Deleted,
             state @ State::Created => {
-                *state = State::Stopped;
+                *state = State::Deleted;
                 self.exit.tell(Exit::without_status(self.id()));
             }
             state => return Err(state.refuse("delete")),
@@ -131,7 +132,6 @@ impl Exec {
             }
             streams.close();
         }
-        *self.state() = State::Deleted;
         Ok(self.wait().await)
     }
 

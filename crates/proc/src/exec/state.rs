@@ -15,7 +15,7 @@ pub(super) enum State {
     Running(Process, ExecPids),
     /// It has ended, or could not be started.
     Stopped,
-    /// Nothing is left of it.
+    /// It was deleted. All that may be left is output that nobody has read yet.
     Deleted,
 }
 

@@ -38,13 +38,16 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::{fifo::Fifo, pump::Pump};
+use self::{
+    fifo::Fifo,
+    pump::{Pump, Rest},
+};
 use crate::{Error, Result, sync::lock};
 
 /// How long an exit waits for the last output to be taken: see [`Streams::taken`].
 const TAKEN_LIMIT: Duration = Duration::from_millis(300);
 
-/// How often a FIFO is looked at then.
+/// How often a FIFO is looked at then, or a pipe that is drained.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The streams of a process as a client gives them: paths, `fifo://` or plain, or nothing.
@@ -104,6 +107,8 @@ pub(crate) struct Streams {
     outputs: Mutex<Vec<OwnedFd>>,
     stdin_pump: Option<AbortHandle>,
     output_pumps: Vec<AbortHandle>,
+    /// What they have still to move.
+    rests: Vec<Rest>,
     /// Each output pump holds a receiver until its pipe has met its end.
     pumping: watch::Sender<()>,
 }
@@ -119,6 +124,7 @@ impl Streams {
             outputs: Mutex::default(),
             stdin_pump: None,
             output_pumps: Vec::new(),
+            rests: Vec::new(),
             pumping: watch::Sender::new(()),
         };
         let container = stasis_engine::Stdio {
@@ -157,12 +163,17 @@ impl Streams {
         self.stdin_pump.iter().for_each(AbortHandle::abort);
     }
 
-    /// Waits until all output was read to its end, but not longer than `limit`. Says whether it
-    /// was.
+    /// Waits until the output that was written so far has reached the FIFOs, but not longer than
+    /// `limit`. Says whether it has. Its end is not waited for: a process that merely holds a pipe
+    /// may live for ever.
     pub(crate) async fn drain(&self, limit: Duration) -> bool {
-        // The container's ends, if no runtime ever took them, would keep the pipes from ending.
-        drop(self.container_ends());
-        timeout(limit, self.pumping.closed()).await.is_ok()
+        let moved = async {
+            // No event tells that a pipe has become empty.
+            while !self.rests.iter().all(Rest::is_empty) {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(limit, moved).await.is_ok()
     }
 
     /// Waits until the process's output was read to its end and has been taken from the FIFOs, but
@@ -214,6 +225,7 @@ impl Streams {
         let hold = fifo.open(OFlags::RDONLY)?;
         let sink = fifo.open(OFlags::WRONLY)?;
         let pump = Pump::new(nonblocking(ours)?, sink)?;
+        self.rests.push(pump.rest());
         self.output_pumps
             .push(spawn(fifo.stream(), pump, Some(self.pumping.subscribe())));
         lock(&self.outputs).push(hold);

@@ -4,11 +4,18 @@
 //! splice refuses (EINVAL), by read and write through a buffer that is made only then. Both ends
 //! are non-blocking; the pump sleeps until the end that is not ready becomes so.
 
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    io::{Errno, read, write},
+    io::{Errno, ioctl_fionread, read, write},
     pipe::{SpliceFlags, splice},
 };
 use tokio::{
@@ -29,6 +36,26 @@ const COPY_SIZE: usize = 16 * 1024;
 pub(super) struct Pump {
     from: AsyncFd<Arc<OwnedFd>>,
     to: AsyncFd<Arc<OwnedFd>>,
+    /// Whether bytes may be in the buffer of the fallback.
+    in_hand: Arc<AtomicBool>,
+}
+
+/// What a pump has still to move. It keeps nothing open.
+#[derive(Debug)]
+pub(super) struct Rest {
+    from: Weak<OwnedFd>,
+    in_hand: Arc<AtomicBool>,
+}
+
+impl Rest {
+    /// Whether everything that was written so far is moved, or the pump has ended.
+    pub(super) fn is_empty(&self) -> bool {
+        let Some(from) = self.from.upgrade() else {
+            return true;
+        };
+        // In this order: bytes go from the pipe into the hand.
+        ioctl_fionread(&from).unwrap_or_default() == 0 && !self.in_hand.load(Ordering::SeqCst)
+    }
 }
 
 impl Pump {
@@ -40,7 +67,16 @@ impl Pump {
         Ok(Self {
             from: register(from, Interest::READABLE)?,
             to: register(to, Interest::WRITABLE)?,
+            in_hand: Arc::default(),
         })
+    }
+
+    /// A look at what it has still to move.
+    pub(super) fn rest(&self) -> Rest {
+        Rest {
+            from: Arc::downgrade(self.from.get_ref()),
+            in_hand: Arc::clone(&self.in_hand),
+        }
     }
 
     /// Moves everything. Returns when the source has met its end or the sink has no reader.
@@ -103,7 +139,12 @@ impl Pump {
     pub(super) async fn copy(&self) -> Result<(), Errno> {
         let mut buffer = vec![0; COPY_SIZE];
         loop {
-            let read = |fd: &Arc<OwnedFd>| Ok(read(fd, &mut buffer[..])?);
+            let read = |fd: &Arc<OwnedFd>| {
+                self.in_hand.store(true, Ordering::SeqCst);
+                let count = read(fd, &mut buffer[..]);
+                self.in_hand.store(count.is_ok(), Ordering::SeqCst);
+                Ok(count?)
+            };
             let count = self
                 .from
                 .async_io(Interest::READABLE, read)
@@ -122,6 +163,7 @@ impl Pump {
                     .map_err(|error| errno(&error))?;
                 rest = &rest[count..];
             }
+            self.in_hand.store(false, Ordering::SeqCst);
             consume_budget().await;
         }
     }

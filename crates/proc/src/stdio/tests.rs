@@ -126,15 +126,32 @@ async fn what_was_written_before_any_reader_came_is_read_after_the_end() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_drain_gives_up_on_a_process_that_keeps_its_output_open() {
+async fn a_drain_does_not_wait_for_a_process_that_keeps_its_output_open() {
     let dir = tempfile::tempdir().unwrap();
     let path = fifo(&dir, "out");
     let streams = Streams::open(&output(&path), ROOT).unwrap();
-    let _held = streams.container_ends();
+    let held = streams.container_ends().stdout.unwrap();
+    rustix::io::write(&held, b"last words").unwrap();
+    let mut reader = receiver(&path);
+    assert!(streams.drain(SECOND).await);
+    streams.close();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "last words");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_drain_gives_up_on_a_reader_that_does_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = fifo(&dir, "out");
+    let streams = Streams::open(&output(&path), ROOT).unwrap();
+    let writing = write_all(streams.container_ends().stdout.unwrap(), bytes(100_000));
+    writing.await.unwrap();
+    full(&path).await;
     assert!(!streams.drain(Duration::from_millis(10)).await);
     let mut reader = receiver(&path);
     streams.close();
-    assert_eq!(reader.read(&mut [0]).await.unwrap(), 0);
+    assert_ne!(reader.read(&mut [0]).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "current_thread")]

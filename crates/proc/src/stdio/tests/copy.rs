@@ -33,6 +33,34 @@ async fn where_splice_refuses_bytes_are_copied() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn what_is_in_the_buffer_is_not_moved_yet() {
+    let (from, source) = pipe(ROOT).unwrap();
+    let (sink, to) = pipe(ROOT).unwrap();
+    let pump = Pump::new(nonblocking(from).unwrap(), nonblocking(to).unwrap()).unwrap();
+    let rest = pump.rest();
+    assert!(rest.is_empty());
+    let pumping = tokio::spawn(async move { pump.copy().await });
+    // More than the sink takes, by less than the buffer takes.
+    write_all(source, bytes(68 << 10)).await.unwrap();
+    let stuck = || ioctl_fionread(&sink).unwrap() == 64 << 10;
+    while !stuck() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!rest.is_empty());
+    let mut got = Vec::new();
+    let mut sink = nonblocking(sink)
+        .and_then(|sink| {
+            tokio::net::unix::pipe::Receiver::from_owned_fd(sink)
+                .map_err(Error::system("watch a pipe"))
+        })
+        .unwrap();
+    sink.read_to_end(&mut got).await.unwrap();
+    pumping.await.unwrap().unwrap();
+    assert!(rest.is_empty());
+    assert!(got == bytes(68 << 10));
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn the_copying_pump_loses_nothing() {
     let (from, source) = pipe(ROOT).unwrap();
     let (sink, to) = pipe(ROOT).unwrap();
