@@ -40,7 +40,7 @@ impl Shared {
     /// announced before the deletion.
     ///
     /// # Errors
-    /// If it still runs, or something of it cannot be removed.
+    /// If it still runs, or something of it cannot be removed: then it can be tried again.
     pub async fn delete(&self) -> Result<DeleteResponse> {
         let exit = self.init.delete().await?;
         mounts::unmount(&self.rootfs())?;

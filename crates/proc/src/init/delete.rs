@@ -16,15 +16,19 @@ pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 impl Init {
     /// Removes a container that does not run, and tells how it ended. One that never ran has no
-    /// status of its own ([`crate::NO_STATUS`]).
+    /// status of its own ([`crate::NO_STATUS`]). One that was deleted is left as it is.
     ///
     /// # Errors
     /// If it runs, or if the runtime refuses: then it can be tried again.
     pub async fn delete(&self) -> Result<Exit> {
         let permit = self.life.permit(Verb::Delete)?;
-        let pending = self
-            .life
-            .look(|state, _| matches!(state, State::CreatedFromCheckpoint(_)));
+        let (pending, deleted) = self.life.look(|state, _| {
+            let pending = matches!(state, State::CreatedFromCheckpoint(_));
+            (pending, matches!(state, State::Deleted))
+        });
+        if deleted {
+            return self.ended_within_limit().await;
+        }
         if !pending {
             // Before the output is drained: it kills what else holds the pipes, and what was
             // written stays in them.

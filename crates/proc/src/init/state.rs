@@ -102,7 +102,11 @@ impl State {
             Verb::Kill => self.process().is_some(),
             Verb::Delete => matches!(
                 self,
-                Self::Created(_) | Self::CreatedFromCheckpoint(_) | Self::Stopped { .. }
+                Self::Created(_)
+                    | Self::CreatedFromCheckpoint(_)
+                    | Self::Stopped { .. }
+                    // What the shim has to remove besides may have failed, and is tried again.
+                    | Self::Deleted
             ),
         }
     }

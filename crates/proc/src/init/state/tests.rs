@@ -31,7 +31,7 @@ const TABLE: [(&str, &str); 9] = [
     ("killed", ". . . . . + . + ."),
     ("stopped", ". . . . . . . . +"),
     ("stopped", ". . . . . + . . +"),
-    ("deleted", ". . . . . . . . ."),
+    ("deleted", ". . . . . . . . +"),
 ];
 
 fn restore_config() -> RestoreConfig {
@@ -141,7 +141,7 @@ async fn an_exit_wins_over_every_commit_but_a_deletion() {
         let stopped = life.stop(exit());
         assert_eq!(
             stopped,
-            !matches!(name, "not yet created" | "stopped"),
+            !matches!(name, "not yet created" | "stopped" | "deleted"),
             "{name}"
         );
         if !stopped {

@@ -123,6 +123,18 @@ async fn a_delete_that_the_runtime_refuses_can_be_tried_again() {
     assert_eq!(fixture.init.delete().await.unwrap().status, 137);
 }
 
+/// Its rootfs may not have been unmounted the first time.
+#[tokio::test(flavor = "current_thread")]
+async fn a_deleted_container_can_be_deleted_again_and_tells_the_same_exit() {
+    let fixture = Fixture::running().await;
+    fixture.die().await;
+    let exit = fixture.init.delete().await.unwrap();
+    let calls = fixture.engine.calls();
+    assert_eq!(fixture.init.delete().await.unwrap(), exit);
+    assert_eq!(fixture.engine.calls(), calls);
+    assert_eq!(fixture.init.status(), Status::Deleted);
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn what_has_ended_cannot_be_killed() {
     let fixture = Fixture::running().await;
