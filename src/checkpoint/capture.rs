@@ -8,10 +8,9 @@ use stasis_engine::{
     manifest::{self, Parts},
 };
 use stasis_proc::Checkpointing;
+use tokio::task::spawn_blocking;
 
-use super::{
-    Error, Result, blocking::off_thread, image_dir::ImageDir, options::Plan, stopwatch::Stopwatch,
-};
+use super::{Error, Result, image_dir::ImageDir, options::Plan, stopwatch::Stopwatch};
 use crate::{container::Shared, status::chain};
 
 /// The work directory of a dump in the bundle, where the request and the configuration name none.
@@ -45,7 +44,7 @@ pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Res
             return Err(Error::Unsealed { image, source });
         }
         Err((image, error)) => {
-            drop(image);
+            image.discard().await;
             return Err(released(container, turn, error).await);
         }
     };
@@ -117,8 +116,12 @@ async fn dump(
     watch.lap("preflight");
     match capture_to(turn, plan, &call, watch).await {
         Ok(report) => Ok(Dumped { image, report }),
-        // Before what was written is removed again.
-        Err(error) => Err(image.explain(error)),
+        Err(error) => {
+            // Before what was written is removed again.
+            let error = image.explain(error);
+            image.discard().await;
+            Err(error)
+        }
     }
 }
 
@@ -151,12 +154,13 @@ async fn seal(
     let (path, phases) = (plan.image.clone(), watch.phases().to_vec());
     // The end of the container must not overtake its image on the way to the disk.
     let durable = plan.exit;
-    let sealed = off_thread(move || {
+    let sealed = spawn_blocking(move || {
         let parts = Parts::of(&*engine, report.criu_version, options, phases)?;
         manifest::seal(&path, parts, durable).map(drop)
     })
     .await;
-    if let Err(error) = sealed {
+    let sealed = sealed.map_err(Error::from);
+    if let Err(error) = sealed.and_then(|sealed| sealed.map_err(Error::from)) {
         let error = image.explain(error);
         return Err((image, error));
     }

@@ -116,7 +116,7 @@ pub enum Error {
     },
     /// The work on the image's files panicked.
     #[error("a fault of the shim while it worked on the image")]
-    Fault(#[source] tokio::task::JoinError),
+    Fault(#[from] tokio::task::JoinError),
     /// The process object or, beneath it, the engine or the image.
     #[error(transparent)]
     Process(#[from] stasis_proc::Error),

@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tokio::task::spawn_blocking;
+
 use super::{Error, Result};
 
 /// Images hold the memory of a container.
@@ -92,6 +94,13 @@ impl ImageDir {
             return Err(overlap(&work));
         }
         Ok(work)
+    }
+
+    /// Removes what was written into it, which may be gigabytes, as a drop does.
+    pub(super) async fn discard(self) {
+        if let Err(fault) = spawn_blocking(move || drop(self)).await {
+            tracing::error!("removing what is left of a checkpoint failed: {fault}");
+        }
     }
 
     /// Leaves the directory as it is.

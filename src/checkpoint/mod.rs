@@ -14,7 +14,6 @@
 //! How an engine dumps is its own affair (`stasis-engine`); what an image needs to be whole is
 //! `stasis_engine::manifest`'s.
 
-mod blocking;
 mod capture;
 mod error;
 mod image_dir;

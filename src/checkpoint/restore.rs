@@ -12,8 +12,9 @@ use stasis_engine::{
     manifest::{self, Manifest},
 };
 use stasis_proc::RestoreConfig;
+use tokio::task::spawn_blocking;
 
-use super::{Error, Result, blocking::off_thread, image_dir::work_dir};
+use super::{Error, Result, image_dir::work_dir};
 use crate::config::Config;
 
 /// The work directory of a restore in the bundle, where the configuration names none.
@@ -38,11 +39,11 @@ pub async fn plan(
     let Some(image) = asked.or_else(|| config.criu_image_path.clone()) else {
         return Ok(None);
     };
-    let manifest = off_thread({
+    let manifest = spawn_blocking({
         let (image, engine) = (image.clone(), Arc::clone(engine));
         move || check(&image, &*engine)
     })
-    .await?;
+    .await??;
     // An image that another tool made says nothing of its options.
     let options = manifest.map_or_else(|| config.checkpoint.clone(), |manifest| manifest.options);
     engine.check_options(&options)?;

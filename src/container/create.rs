@@ -13,7 +13,7 @@ use containerd_shim_protos::{
 };
 use stasis_engine::Children;
 use stasis_proc::{CreateConfig, Init, InitConfig, ProcessMonitor, StdioPaths};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{Container, Order, Result, Shared, pid_number};
 use crate::{
@@ -60,7 +60,8 @@ pub async fn create(place: &Birthplace, request: &CreateTaskRequest) -> Result<C
     if engine.prepare_spec(&bundle, &mut spec)? {
         spec::write(&bundle, &spec)?;
     }
-    let rootfs = RootfsMounts::mount(&request.rootfs, &bundle.join("rootfs"))?;
+    let (mounts, target) = (request.rootfs.clone(), bundle.join("rootfs"));
+    let rootfs = spawn_blocking(move || RootfsMounts::mount(&mounts, &target)).await??;
     let (exit_sender, exits) = mpsc::unbounded_channel();
     let init = Init::new(InitConfig {
         id: request.id.clone(),
@@ -75,7 +76,11 @@ pub async fn create(place: &Birthplace, request: &CreateTaskRequest) -> Result<C
         user_log: None,
         kill_all_on_exit: !spec::has_private_pid_namespace(&spec),
     });
-    init.create(CreateConfig { stdio, restore }).await?;
+    if let Err(error) = init.create(CreateConfig { stdio, restore }).await {
+        // A fault there must not hide why the container was not made.
+        let _ = spawn_blocking(move || drop(rootfs)).await;
+        return Err(error.into());
+    }
     rootfs.keep();
     announce(place, request, &init);
     let shared = Shared {

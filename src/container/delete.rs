@@ -6,7 +6,10 @@ use containerd_shim_protos::{
     api::DeleteResponse, events::task::TaskDelete, protobuf::MessageField,
 };
 use stasis_proc::{Exec, Exit};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
 
 use super::{Result, Shared, lock, pid_number, timestamp};
 use crate::mounts;
@@ -43,7 +46,8 @@ impl Shared {
     /// If it still runs, or something of it cannot be removed: then it can be tried again.
     pub async fn delete(&self) -> Result<DeleteResponse> {
         let exit = self.init.delete().await?;
-        mounts::unmount(&self.rootfs())?;
+        let rootfs = self.rootfs();
+        spawn_blocking(move || mounts::unmount(&rootfs)).await??;
         let pid = pid_number(self.init.pid());
         self.announce_execs().await;
         if pid != 0 {

@@ -54,6 +54,9 @@ pub enum Error {
     /// The root file system.
     #[error(transparent)]
     Mounts(#[from] mounts::Error),
+    /// The work on the root file system's mounts panicked.
+    #[error("a fault of the shim while it worked on the root file system")]
+    Fault(#[from] tokio::task::JoinError),
     /// A process object or, beneath it, the engine.
     #[error(transparent)]
     Process(#[from] stasis_proc::Error),
@@ -83,6 +86,7 @@ impl Error {
             Self::Config(error) => error.kind(),
             Self::Spec(error) => error.kind(),
             Self::Mounts(error) => error.kind(),
+            Self::Fault(_) => ErrorKind::Internal,
             Self::Process(error) => error.kind(),
             Self::Checkpoint(error) => error.kind(),
         }
