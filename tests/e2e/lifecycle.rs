@@ -5,6 +5,7 @@
 use crate::support::{
     command::{Output, Run},
     containerd::{Containerd, RUNC_V2},
+    lab::Release,
     wait::{SOON, until},
 };
 
@@ -52,10 +53,29 @@ for_each_engine! {
 }
 
 for_each_engine! {
+    /// By a signal that each has to handle: a PID namespace ends with its init, whoever was killed.
     fn kill_all_reaches_every_process_of_the_container(engine: Engine) {
+        const WORKER: &str = "work() { trap 'echo > /data/got-$1; exit' USR1; echo > /data/$1; \
+             while :; do sleep 0.05; done; }; \
+             trap : USR1; work a & work b & while :; do sleep 0.05; done";
         let containerd = Containerd::start();
-        let options = format!("--detach --null-io {}", containerd.runtime(engine));
-        containerd.run(&options, "c").args(&["sh", "-c", "sleep 1000 & sleep 1000 & wait"]).ok();
+        let data = containerd.directory().join("data");
+        std::fs::create_dir(&data).expect("a directory of our own");
+        let options = format!(
+            "--detach --null-io --mount type=bind,src={},dst=/data,options=rbind:rw {}",
+            data.display(),
+            containerd.runtime(engine)
+        );
+        containerd.run(&options, "c").args(&["sh", "-c", WORKER]).ok();
+        let await_file = |name: &str| {
+            until(name, SOON, || data.join(name).exists().then_some(()));
+        };
+        ["a", "b"].into_iter().for_each(await_file);
+        containerd.ctr("task kill --all --signal SIGUSR1 c").ok();
+        // From 1.2 on runc signals init alone, whatever it is told.
+        if engine != Engine::Runc || containerd.release() == Release::V1_7 {
+            ["got-a", "got-b"].into_iter().for_each(await_file);
+        }
         containerd.ctr("task kill --all --signal SIGKILL c").ok();
         containerd.await_status("c", "STOPPED");
         containerd.delete_stopped("c", 137);

@@ -28,7 +28,10 @@ fn without_options_each_name_has_its_own_engine() {
     let containerd = Containerd::start_with_drop_in();
     for (runtime, is_gvisor) in [(STASIS, true), (RUNC_V2, false)] {
         let options = format!("--rm --runtime {runtime}");
-        let messages = containerd.run(&options, "c").args(&["dmesg"]).run().text();
+        // Under runc dmesg fails, in a container that runs.
+        let script = ["sh", "-c", "dmesg; echo ran"];
+        let messages = containerd.run(&options, "c").args(&script).ok();
+        assert!(messages.ends_with("ran\n"), "{runtime}: {messages}");
         assert_eq!(
             messages.contains("gVisor"),
             is_gvisor,
