@@ -4,9 +4,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
 };
 
-use containerd_shim_protos::{shim::oci::CheckpointOptions, ttrpc::Code};
+use containerd_shim_protos::{api::CreateTaskRequest, shim::oci::CheckpointOptions, ttrpc::Code};
+use serde_json::json;
 
 use crate::support::{
     bundle::Bundle,
@@ -15,7 +17,9 @@ use crate::support::{
     host::Host,
     leftovers,
     options::pack,
+    script::write_script,
     shim::{Shim, refused},
+    wait::{SOON, until},
 };
 
 for_each_engine! {
@@ -129,6 +133,54 @@ for_each_engine! {
     }
 }
 
+for_each_engine! {
+    fn that_hangs_is_ended_by_a_kill_and_the_id_can_be_restored(engine: Engine) {
+        let mut dumped = Dumped::make(engine);
+        // The gate is another program than the one that sealed it.
+        dumped.image = dumped.copy("unsealed");
+        fs::remove_file(dumped.image.join("stasis.json")).expect("ours");
+        let gate = dumped.host.gated(engine, "restore");
+        let shim = dumped.host.shim(&dumped.bundle);
+        let request = gate.create_request(&shim);
+        dumped.killed_while_restored(shim, request, || gate.await_arrival());
+        dumped.restores(engine);
+    }
+}
+
+/// By a script of the user's that CRIU runs when it has made the processes, and that hangs.
+#[test]
+#[ignore = "needs the lab: make test"]
+fn that_hangs_in_criu_is_ended_by_a_kill_and_leaves_no_process_of_the_container() {
+    let engine = Engine::Runc;
+    let dumped = Dumped::make(engine);
+    let disk = dumped.host.disk();
+    let (script, config, arrived) = (
+        disk.join("hang"),
+        disk.join("criu.conf"),
+        disk.join("arrived"),
+    );
+    let body = format!(
+        "[ \"$CRTOOLS_SCRIPT_ACTION\" = post-restore ] || exit 0\n\
+         [ ! -e {arrived} ] || exit 0\n\
+         touch {arrived}\n\
+         exec sleep 1000",
+        arrived = arrived.display(),
+    );
+    write_script(&script, &body);
+    fs::write(&config, format!("action-script {}\n", script.display())).expect("room");
+    dumped.bundle.edit_spec(|spec| {
+        spec["annotations"] = json!({ "org.criu.config": config });
+    });
+    let shim = dumped.host.shim(&dumped.bundle);
+    let request = shim.create_request(engine);
+    dumped.killed_while_restored(shim, request, || {
+        until("CRIU runs the script", SOON, || {
+            arrived.exists().then_some(())
+        });
+    });
+    dumped.restores(engine);
+}
+
 /// A checkpoint of a counter that it has ended.
 struct Dumped {
     host: Host,
@@ -191,6 +243,30 @@ impl Dumped {
         let server = format!("process {}:", shim.pid());
         left.retain(|line| !line.starts_with(&server));
         assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
+    }
+
+    /// Restores by `request`, and kills that when it hangs.
+    fn killed_while_restored(
+        &self,
+        shim: Shim,
+        mut request: CreateTaskRequest,
+        await_hang: impl FnOnce(),
+    ) {
+        request.checkpoint = self.image.display().to_string();
+        shim.create(&request).expect("Create");
+        thread::scope(|scope| {
+            let start = scope.spawn(|| shim.start());
+            await_hang();
+            let term = refused(shim.kill(15), Code::FAILED_PRECONDITION);
+            assert!(term.contains("a restore is in progress"), "{term}");
+            shim.kill(9).expect("Kill");
+            let error = start.join().expect("no panic").expect_err("it was killed");
+            assert!(error.to_string().contains("given up"), "{error}");
+        });
+        assert_eq!(shim.wait().expect("Wait does not hang"), 128);
+        assert_eq!(shim.delete().expect("Delete"), 128);
+        self.nothing_is_left_but(&shim);
+        shim.shut_down();
     }
 
     /// The same id, from the good image: the counter goes on where it stopped.

@@ -136,6 +136,7 @@ for argument; do [ ! -f "on-$argument" ] || . "./on-$argument"; done"#,
             work: self.path("work"),
             stdio: Stdio::default(),
             options,
+            given_up: None,
         }
     }
 }

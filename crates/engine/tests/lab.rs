@@ -186,6 +186,7 @@ impl Bench {
             work: work.to_owned(),
             stdio: Stdio::default(),
             options,
+            given_up: None,
         };
         self.engine
             .restore(&self.id, request)

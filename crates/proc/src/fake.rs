@@ -276,11 +276,11 @@ impl Engine for FakeEngine {
     }
 
     async fn restore(&self, id: &str, request: Restore) -> Result<Pid> {
-        self.enter(
-            "restore",
-            format!("restore {id} {}", request.image.display()),
-        )
-        .await?;
+        let call = format!("restore {id} {}", request.image.display());
+        tokio::select! {
+            entered = self.enter("restore", call) => entered?,
+            Ok(()) = request.given_up.unwrap() => return Err(failure("restore")),
+        }
         let pid = shell(&script(&request.bundle), request.stdio);
         Ok(self.keep(id, pid, None))
     }

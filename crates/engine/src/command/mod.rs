@@ -20,6 +20,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::oneshot;
+
 use crate::{
     children::Children,
     command::process::{Ended, Failure, Streams},
@@ -62,6 +64,7 @@ impl Runtime {
             arguments: Vec::new(),
             streams: Streams::Captured,
             deadline,
+            given_up: None,
         }
     }
 }
@@ -76,6 +79,7 @@ pub(crate) struct Call<'a> {
     arguments: Vec<OsString>,
     streams: Streams,
     deadline: Option<Duration>,
+    given_up: Option<oneshot::Receiver<()>>,
 }
 
 impl Call<'_> {
@@ -103,6 +107,12 @@ impl Call<'_> {
     /// Hands these streams to the runtime, so that nothing is captured.
     pub(crate) fn stdio(mut self, stdio: Stdio) -> Self {
         self.streams = Streams::Handed(stdio);
+        self
+    }
+
+    /// Lets it be given up, which kills the runtime.
+    pub(crate) fn given_up_by(mut self, given_up: Option<oneshot::Receiver<()>>) -> Self {
+        self.given_up = given_up;
         self
     }
 
@@ -135,6 +145,8 @@ impl Call<'_> {
             globals: self.globals.clone(),
             arguments: self.arguments.clone(),
             streams,
+            // No call that can be given up is made again.
+            given_up: None,
             ..*self
         })
     }
@@ -148,8 +160,13 @@ impl Call<'_> {
             .args(&self.arguments);
         let mark = log::Mark::set(self.runtime.log.clone());
         tracing::debug!(engine = %self.runtime.kind, arguments = ?self.arguments, "{}", self.verb);
-        let ended =
-            process::run(command, &self.runtime.children, self.streams, self.deadline).await;
+        let enough = async {
+            tokio::select! {
+                failure = process::passed(self.deadline) => failure,
+                failure = process::given_up(self.given_up) => failure,
+            }
+        };
+        let ended = process::run_until(command, &self.runtime.children, self.streams, enough).await;
         let engine = self.runtime.kind;
         let verb = self.verb;
         match ended {
@@ -166,6 +183,11 @@ impl Call<'_> {
                 engine,
                 verb,
                 after,
+            }),
+            Err(Failure::GivenUp) => Err(Error::Failed {
+                engine,
+                verb,
+                message: "it was given up, and killed".to_owned(),
             }),
             Err(Failure::Spawn(source)) => Err(Error::run(
                 self.runtime.binary.display().to_string(),
@@ -194,6 +216,11 @@ pub(crate) async fn output(
                 io::ErrorKind::TimedOut,
                 format!("`{argument}` did not end within {after:?}"),
             ),
+        }),
+        // Nobody gives it up.
+        Err(Failure::GivenUp) => Err(Error::Binary {
+            binary: name.to_owned(),
+            source: io::ErrorKind::Interrupted.into(),
         }),
     }
 }

@@ -21,6 +21,7 @@ use tokio::{
     net::unix::pipe::Receiver,
     process::{Child, Command},
     runtime::Handle,
+    sync::oneshot,
     time::{sleep, timeout},
 };
 
@@ -53,6 +54,8 @@ pub(super) enum Failure {
     Spawn(io::Error),
     /// The deadline passed. The process group was killed and the child reaped.
     Deadline(Duration),
+    /// It was given up, with the same consequences.
+    GivenUp,
 }
 
 impl From<io::Error> for Failure {
@@ -69,12 +72,22 @@ const STDERR_CAP: usize = 64 << 10;
 /// How long a killed child is waited for.
 const REAPING: Duration = Duration::from_secs(5);
 
-/// Runs `command` to its end.
+/// Runs `command` to its end, or until its deadline.
 pub(super) async fn run(
-    mut command: Command,
+    command: Command,
     children: &Children,
     streams: Streams,
     deadline: Option<Duration>,
+) -> Result<Ended, Failure> {
+    run_until(command, children, streams, passed(deadline)).await
+}
+
+/// Runs `command` to its end, or until `enough`, which says why.
+pub(super) async fn run_until(
+    mut command: Command,
+    children: &Children,
+    streams: Streams,
+    enough: impl Future<Output = Failure>,
 ) -> Result<Ended, Failure> {
     // Both would make runc take the shim's own descriptors and sockets for the container's.
     command.env_remove("LISTEN_FDS").env_remove("NOTIFY_SOCKET");
@@ -89,13 +102,13 @@ pub(super) async fn run(
         status = running.wait() => status?,
         never = drain(stdout.as_mut()) => match never {},
         never = drain(stderr.as_mut()) => match never {},
-        after = passed(deadline) => {
+        failure = enough => {
             running.kill();
             // What does not die at once is stuck in the kernel; it is reaped when that lets go.
             if let Ok(status) = timeout(REAPING, running.wait()).await {
                 status?;
             }
-            return Err(Failure::Deadline(after));
+            return Err(failure);
         }
     };
     Ok(Ended {
@@ -105,14 +118,26 @@ pub(super) async fn run(
     })
 }
 
-async fn passed(deadline: Option<Duration>) -> Duration {
+/// The passing of a deadline.
+pub(super) async fn passed(deadline: Option<Duration>) -> Failure {
     match deadline {
         Some(after) => {
             sleep(after).await;
-            after
+            Failure::Deadline(after)
         }
         None => pending().await,
     }
+}
+
+/// That a call is given up, by something that is sent.
+pub(super) async fn given_up(by: Option<oneshot::Receiver<()>>) -> Failure {
+    if let Some(by) = by
+        && by.await.is_ok()
+    {
+        return Failure::GivenUp;
+    }
+    // Nobody is left who could.
+    pending().await
 }
 
 fn attach(

@@ -3,6 +3,7 @@
 use std::{os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use nix::unistd::Pid;
+use tokio::sync::oneshot;
 
 #[cfg(doc)]
 use super::Engine;
@@ -184,6 +185,9 @@ pub struct Restore {
     pub stdio: Stdio,
     /// The options that the dump was made with, which the restore needs again.
     pub options: CheckpointOptions,
+    /// Where it can be given up: when something is sent, the runtime is killed, and the call fails
+    /// as it does otherwise, with nothing left. `None` where nobody would.
+    pub given_up: Option<oneshot::Receiver<()>>,
 }
 
 /// What came of a checkpoint, beside the image.

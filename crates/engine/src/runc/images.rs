@@ -83,6 +83,7 @@ pub(super) async fn restore(runc: &Runc, id: &str, request: Restore) -> Result<P
         .runtime
         .call("restore", runc.runtime.timeouts.restore)
         .stdio(request.stdio)
+        .given_up_by(request.given_up)
         .arg("--detach")
         .option("--bundle", &request.bundle)
         .option("--pid-file", &request.pid_file)

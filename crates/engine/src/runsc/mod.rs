@@ -212,6 +212,7 @@ impl Engine for Runsc {
         let call = self
             .runtime
             .call("restore", self.runtime.timeouts.restore)
+            .given_up_by(request.given_up)
             .stdio(request.stdio);
         let call = self.making(call.arg("--detach"), &request.bundle, &request.pid_file);
         let restored = match call

@@ -1,10 +1,12 @@
 //! Kill: a signal to init, or to every process of the container. It is not refused while another
-//! verb is in progress, since it is the way out of one that hangs.
+//! verb is in progress, since it is the way out of one that hangs. During a restore there is no
+//! process of the container yet that could be signalled: SIGKILL gives the restore up, and every
+//! other signal is refused.
 
 use stasis_engine::{Error as EngineError, Signal, Target};
 
 use super::Init;
-use crate::{Error, Result};
+use crate::{Error, Result, sync::lock};
 
 impl Init {
     /// Signals the init process.
@@ -12,6 +14,9 @@ impl Init {
     /// # Errors
     /// [`Error::Finished`] if it has ended, or if the runtime refuses.
     pub async fn kill(&self, signal: Signal) -> Result<()> {
+        if signal == Signal::KILL && self.give_up_restore() {
+            return Ok(());
+        }
         let process = self.life.target(self.id())?;
         self.signal(signal, Target::Init(process.pid())).await
     }
@@ -21,8 +26,18 @@ impl Init {
     /// # Errors
     /// [`Error::Finished`] if they have ended, or if the runtime refuses.
     pub async fn kill_all(&self, signal: Signal) -> Result<()> {
+        if signal == Signal::KILL && self.give_up_restore() {
+            return Ok(());
+        }
         let process = self.life.target(self.id())?;
         self.signal(signal, Target::All(process.pid())).await
+    }
+
+    /// Has the engine kill the restore in progress, which fails then. Says whether there is one.
+    fn give_up_restore(&self) -> bool {
+        let give_up = lock(&self.restoring).take();
+        // The engine's call may be over by now.
+        give_up.is_some_and(|give_up| give_up.send(()).is_ok())
     }
 
     async fn signal(&self, signal: Signal, target: Target) -> Result<()> {

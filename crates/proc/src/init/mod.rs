@@ -31,6 +31,7 @@ use std::{
 
 use nix::unistd::Pid;
 use stasis_engine::Engine;
+use tokio::sync::oneshot;
 
 pub use self::{
     checkpoint::Checkpointing,
@@ -71,6 +72,8 @@ pub struct Init {
     life: Arc<Lifecycle>,
     pid: OnceLock<Pid>,
     streams: Mutex<Option<Arc<Streams>>>,
+    /// Gives up the restore in progress, if there is one.
+    restoring: Mutex<Option<oneshot::Sender<()>>>,
     execs: AtomicU64,
 }
 
@@ -83,6 +86,7 @@ impl Init {
             life: Lifecycle::new(),
             pid: OnceLock::new(),
             streams: Mutex::default(),
+            restoring: Mutex::default(),
             execs: AtomicU64::new(0),
         })
     }

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use nix::unistd::Pid;
 use stasis_engine::Restore;
+use tokio::sync::oneshot;
 
 use super::{Init, RestoreConfig, State, Verb, cannot_watch, state::Permit};
-use crate::{Exit, Process, Result};
+use crate::{Exit, Process, Result, sync::lock};
 
 impl Init {
     /// Lets the container run: its created init, or what its checkpoint holds.
     ///
     /// # Errors
     /// If it runs already or has ended, or if the runtime refuses. A container that could not be
-    /// restored is stopped then, and has an exit.
+    /// restored, or was killed meanwhile, is stopped then, and has an exit.
     pub async fn start(self: &Arc<Self>) -> Result<Pid> {
         let permit = self.life.permit(Verb::Start)?;
         let restore = self.life.look(|state, _| match state {
@@ -75,6 +76,8 @@ impl Init {
             .streams()
             .map(|streams| streams.container_ends())
             .unwrap_or_default();
+        let (give_up, given_up) = oneshot::channel();
+        *lock(&self.restoring) = Some(give_up);
         let request = Restore {
             bundle: self.config.bundle.clone(),
             pid_file: self.pid_file(),
@@ -82,6 +85,7 @@ impl Init {
             work: config.work,
             stdio,
             options: config.options,
+            given_up: Some(given_up),
         };
         let birth = self.config.monitor.expect_birth();
         let pid = self.config.engine.restore(self.id(), request).await?;

@@ -214,6 +214,10 @@ impl Lifecycle {
                 // Its end is seen and only not told yet; its pid may be another's by now.
                 Some(process) if process.exited().is_some() => Err(finished()),
                 Some(process) => Ok(process.clone()),
+                None if inner.verb == Some(Verb::Restore) => Err(Error::Busy {
+                    verb: Verb::Kill.name(),
+                    other: Verb::Restore.noun(),
+                }),
                 None => Err(state.refuse(Verb::Kill)),
             },
         }

@@ -216,13 +216,33 @@ async fn a_container_answers_while_it_is_being_restored() {
             text(fixture.init.delete().await),
             "cannot delete: a restore is in progress"
         );
-        let refusal = "cannot kill a not yet restored container: nothing of it runs; delete it";
-        assert_eq!(text(fixture.init.kill(Signal::KILL).await), refusal);
+        assert_eq!(
+            text(fixture.init.kill(Signal::new(15).unwrap()).await),
+            "cannot kill: a restore is in progress"
+        );
         gate.add_permits(1);
     };
     let (restored, ()) = tokio::join!(fixture.init.start(), meanwhile);
     restored.unwrap();
     fixture.die().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_restore_that_hangs_can_be_killed() {
+    let mut fixture = Fixture::pending("exec sleep 1000").await;
+    let refusal = "cannot kill a not yet restored container: nothing of it runs; delete it";
+    assert_eq!(text(fixture.init.kill(Signal::KILL).await), refusal);
+    let _gate = fixture.engine.hold("restore");
+    let meanwhile = async {
+        fixture.engine.called("restore c /image").await;
+        fixture.init.kill(Signal::KILL).await.unwrap();
+        fixture.init.wait().await
+    };
+    let (restored, exit) = tokio::join!(fixture.init.start(), meanwhile);
+    assert_eq!(restored.unwrap_err().kind(), ErrorKind::Unknown);
+    assert_eq!(exit.status, NO_STATUS);
+    assert_eq!(fixture.init.delete().await.unwrap(), exit);
+    assert_eq!(fixture.exits.try_recv(), Err(TryRecvError::Empty));
 }
 
 #[tokio::test(flavor = "current_thread")]
