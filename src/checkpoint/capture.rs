@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use containerd_shim_protos::{api::CheckpointTaskRequest, events::task::TaskCheckpointed};
 use stasis_engine::{
-    Afterwards, Checkpoint, CheckpointReport, Kind,
+    Afterwards, Checkpoint, CheckpointReport, EngineStatus, Error as EngineError, Kind,
     manifest::{self, Parts},
 };
 use stasis_proc::Checkpointing;
@@ -21,8 +21,8 @@ const WORK_DIR: &str = "criu-dump";
 ///
 /// # Errors
 /// If the request is refused, or the dump or the seal fails: the container is then in the state
-/// in which it came, and nothing is left of the image. A container that CRIU had to end with the
-/// dump has ended even if the seal fails, and its image is kept ([`Error::Unsealed`]). One whose
+/// in which it came, and nothing is left of the image. A container that CRIU has ended with the
+/// dump has ended whatever fails afterwards, and its image is kept ([`Error::Unsealed`]). One whose
 /// image is sealed and that cannot be killed goes on, and the image is kept, too.
 pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Result<()> {
     let mut watch = Stopwatch::start();
@@ -30,24 +30,23 @@ pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Res
     container.engine().check_options(&plan.options)?;
     let turn = container.init().begin_checkpoint()?;
     let afterwards = afterwards(container, &plan, &turn);
-    let dumped = match dump(container, &plan, afterwards, &turn, &mut watch).await {
-        Ok(dumped) => dumped,
+    let (image, call) = match prepare(container, &plan, afterwards) {
+        Ok(prepared) => prepared,
         Err(error) => return Err(released(container, turn, error).await),
     };
-    let image = match seal(container, &plan, dumped, &mut watch).await {
-        Ok(image) => image,
-        Err((image, source)) if afterwards.ends_by_criu() => {
-            // It is all that is left of the container.
-            image.keep();
-            turn.ended_by_criu().await;
-            let (image, source) = (plan.image, Box::new(source));
-            return Err(Error::Unsealed { image, source });
-        }
-        Err((image, error)) => {
-            image.discard().await;
-            return Err(released(container, turn, error).await);
+    watch.lap("preflight");
+    let report = match dump(&turn, &plan, &call, &mut watch).await {
+        Ok(report) => report,
+        Err(error) => {
+            // The runtime may fail after CRIU has done everything.
+            let ended = afterwards.ends_by_criu() && has_ended(container).await;
+            return Err(failed(container, turn, image, error, ended).await);
         }
     };
+    if let Err(error) = seal(container, &plan, report, &mut watch).await {
+        let ended = afterwards.ends_by_criu();
+        return Err(failed(container, turn, image, error, ended).await);
+    }
     image.keep();
     announce(container, &plan.image);
     if afterwards.ends_by_criu() {
@@ -62,6 +61,26 @@ pub async fn capture(container: &Shared, request: &CheckpointTaskRequest) -> Res
     Ok(())
 }
 
+/// What becomes of the image and of the container after `error`, which is given back.
+async fn failed(
+    container: &Shared,
+    turn: Checkpointing,
+    image: ImageDir,
+    error: Error,
+    ended: bool,
+) -> Error {
+    // Before what was written is removed again.
+    let error = image.explain(error);
+    if ended {
+        // The image is all that is left of the container.
+        let (image, source) = (image.keep(), Box::new(error));
+        turn.ended_by_criu().await;
+        return Error::Unsealed { image, source };
+    }
+    image.discard().await;
+    released(container, turn, error).await
+}
+
 /// Lets the container go on in the state in which it came, after `error`, which is given back.
 async fn released(container: &Shared, turn: Checkpointing, error: Error) -> Error {
     if let Err(stuck) = turn.release().await {
@@ -72,6 +91,14 @@ async fn released(container: &Shared, turn: Checkpointing, error: Error) -> Erro
         );
     }
     error
+}
+
+/// Whether the runtime has nothing left of the container that runs.
+async fn has_ended(container: &Shared) -> bool {
+    match container.engine().state(container.id()).await {
+        Ok(state) => state.status == EngineStatus::Stopped,
+        Err(error) => matches!(error, EngineError::NoSuchContainer { .. }),
+    }
 }
 
 /// What the engine is to leave behind. CRIU itself ends a container with established
@@ -89,21 +116,12 @@ fn afterwards(container: &Shared, plan: &Plan, turn: &Checkpointing) -> Afterwar
     }
 }
 
-/// An image that is whole but not sealed yet.
-struct Dumped {
-    image: ImageDir,
-    report: CheckpointReport,
-}
-
-/// Claims the image directory, freezes the container if it is to end here, and dumps it. What a
-/// failure leaves in the directory is removed.
-async fn dump(
+/// Claims the image directory, and says what the engine is to do.
+fn prepare(
     container: &Shared,
     plan: &Plan,
     afterwards: Afterwards,
-    turn: &Checkpointing,
-    watch: &mut Stopwatch,
-) -> Result<Dumped> {
+) -> Result<(ImageDir, Checkpoint)> {
     let image = ImageDir::claim(&plan.image)?;
     let own = container.bundle().join(WORK_DIR);
     let call = Checkpoint {
@@ -113,19 +131,11 @@ async fn dump(
         options: plan.options.clone(),
         afterwards,
     };
-    watch.lap("preflight");
-    match capture_to(turn, plan, &call, watch).await {
-        Ok(report) => Ok(Dumped { image, report }),
-        Err(error) => {
-            // Before what was written is removed again.
-            let error = image.explain(error);
-            image.discard().await;
-            Err(error)
-        }
-    }
+    Ok((image, call))
 }
 
-async fn capture_to(
+/// Freezes the container if it is to end here, and dumps it.
+async fn dump(
     turn: &Checkpointing,
     plan: &Plan,
     call: &Checkpoint,
@@ -143,29 +153,24 @@ async fn capture_to(
     Ok(report)
 }
 
-/// Seals the image. If that fails, the caller decides what becomes of its directory.
+/// Seals the image.
 async fn seal(
     container: &Shared,
     plan: &Plan,
-    Dumped { image, report }: Dumped,
+    report: CheckpointReport,
     watch: &mut Stopwatch,
-) -> Result<ImageDir, (ImageDir, Error)> {
+) -> Result<()> {
     let (engine, options) = (Arc::clone(container.engine()), plan.options.clone());
-    let (path, phases) = (plan.image.clone(), watch.phases().to_vec());
+    let (image, phases) = (plan.image.clone(), watch.phases().to_vec());
     // The end of the container must not overtake its image on the way to the disk.
     let durable = plan.exit;
-    let sealed = spawn_blocking(move || {
+    spawn_blocking(move || {
         let parts = Parts::of(&*engine, report.criu_version, options, phases)?;
-        manifest::seal(&path, parts, durable).map(drop)
+        manifest::seal(&image, parts, durable).map(drop)
     })
-    .await;
-    let sealed = sealed.map_err(Error::from);
-    if let Err(error) = sealed.and_then(|sealed| sealed.map_err(Error::from)) {
-        let error = image.explain(error);
-        return Err((image, error));
-    }
+    .await??;
     watch.lap("seal");
-    Ok(image)
+    Ok(())
 }
 
 fn announce(container: &Shared, image: &Path) {

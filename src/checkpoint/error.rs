@@ -95,11 +95,12 @@ pub enum Error {
         /// The work directory.
         work: PathBuf,
     },
-    /// CRIU has ended the container, and then its image could not be sealed.
+    /// CRIU has ended the container, and then its image could not be sealed, or the runtime failed
+    /// otherwise.
     #[error(
-        "the container has ended as it was told, and its image {image} is whole, but cannot be \
-        sealed: it is kept, and can be restored under a configuration whose [checkpoint] has the \
-        options of this dump, tcp_established among them", image = image.display())]
+        "the container has ended, and its image {image} is kept, but not sealed: if CRIU has \
+        completed it, it can be restored under a configuration whose [checkpoint] has the options \
+        of this dump, tcp_established among them", image = image.display())]
     Unsealed {
         /// The image directory.
         image: PathBuf,

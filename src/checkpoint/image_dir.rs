@@ -103,9 +103,10 @@ impl ImageDir {
         }
     }
 
-    /// Leaves the directory as it is.
-    pub(super) fn keep(mut self) {
+    /// Leaves the directory as it is, and tells where it is.
+    pub(super) fn keep(mut self) -> PathBuf {
         self.kept = true;
+        std::mem::take(&mut self.path)
     }
 }
 

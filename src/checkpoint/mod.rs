@@ -3,7 +3,7 @@
 //! A container never dies of its own checkpoint. It is captured as one that runs on, and ends
 //! only when its image is whole and sealed; a checkpoint that fails leaves it in the state in
 //! which it came, removes what it wrote, and keeps CRIU's log. Where CRIU itself has to end it,
-//! with the dump, the image is kept even if it cannot be sealed.
+//! with the dump, the image is kept whatever fails afterwards.
 //!
 //! ```text
 //! Checkpoint:  options → preflight → freeze (if it is to end) → dump → seal → end | thaw

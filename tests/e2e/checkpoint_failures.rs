@@ -114,48 +114,13 @@ for_each_engine! {
 for_each_criu_engine! {
     /// The image is all that is left of a container that CRIU has ended.
     fn to_seal_what_criu_has_ended_leaves_an_image_that_can_be_restored(engine: Engine) {
-        let host = Host::new();
-        let bundle = host.counter("c");
-        let image = host.disk().join("image");
-        let spoiler = host.disk().join("spoiler");
-        let body = format!(
-            "{engine} \"$@\" || exit\n\
-             case \" $* \" in *' checkpoint '*) mkdir {image}/stray ;; esac",
-            engine = engine.binary(),
-            image = image.display(),
-        );
-        write_script(&spoiler, &body);
-        let config = format!("binary_name = {:?}\n", spoiler.display().to_string());
-        let shim = host.shim(&bundle);
-        let options = Some(inline(&config)).into();
-        shim.create(&CreateTaskRequest { options, ..shim.create_request(engine) }).expect("Create");
-        shim.start().expect("Start");
-        let counter = Counter::of(&bundle);
-        counter.await_progress(3);
-        let options = CheckpointOptions { open_tcp: true, ..exit() };
-        let message = failed(shim.checkpoint(&image, Some(pack(&options))));
-        for told in ["has ended", "tcp_established", "stray", image.to_str().expect("ASCII")] {
-            assert!(message.contains(told), "{told}: {message}");
-        }
-        assert_eq!(shim.wait().expect("Wait"), 137);
-        // As containerd does after it.
-        shim.resume().expect("Resume");
-        assert_eq!(shim.delete().expect("Delete"), 137);
-        shim.shut_down();
-        assert!(!image.join("stasis.json").exists());
+        ended_by_criu(engine, "mkdir $IMAGE/stray", "stray");
+    }
+}
 
-        let shim = host.shim(&bundle.make_again(host.disk()));
-        let config = engine.config("[checkpoint]\ntcp_established = true");
-        let request = CreateTaskRequest {
-            checkpoint: image.display().to_string(),
-            options: Some(inline(&config)).into(),
-            ..shim.create_request(engine)
-        };
-        shim.create(&request).expect("Create");
-        shim.start().expect("Start");
-        counter.await_progress(3);
-        assert_counts_from_zero(&counter.seen());
-        shim.end();
+for_each_criu_engine! {
+    fn of_the_runtime_after_criu_has_ended_all_leaves_an_image_that_can_be_restored(engine: Engine) {
+        ended_by_criu(engine, "echo too late >&2; exit 1", "failed");
     }
 }
 
@@ -268,6 +233,65 @@ fn failed(result: ttrpc::Result<()>) -> String {
         Err(ttrpc::Error::RpcStatus(status)) => status.message().to_owned(),
         other => panic!("a failure was expected, not {other:?}"),
     }
+}
+
+/// A container that CRIU has ended, after which the engine does something else that makes the
+/// checkpoint fail.
+fn ended_by_criu(engine: Engine, mishap: &str, told: &str) {
+    let host = Host::new();
+    let bundle = host.counter("c");
+    let image = host.disk().join("image");
+    let spoiler = host.disk().join("spoiler");
+    let body = format!(
+        "{engine} \"$@\" || exit\n\
+         case \" $* \" in *' checkpoint '*) IMAGE={image}; {mishap} ;; esac",
+        engine = engine.binary(),
+        image = image.display(),
+    );
+    write_script(&spoiler, &body);
+    let config = format!("binary_name = {:?}\n", spoiler.display().to_string());
+    let shim = host.shim(&bundle);
+    let options = Some(inline(&config)).into();
+    shim.create(&CreateTaskRequest {
+        options,
+        ..shim.create_request(engine)
+    })
+    .expect("Create");
+    shim.start().expect("Start");
+    let counter = Counter::of(&bundle);
+    counter.await_progress(3);
+    let options = CheckpointOptions {
+        open_tcp: true,
+        ..exit()
+    };
+    let message = failed(shim.checkpoint(&image, Some(pack(&options))));
+    for told in [
+        "has ended",
+        "tcp_established",
+        told,
+        image.to_str().expect("ASCII"),
+    ] {
+        assert!(message.contains(told), "{told}: {message}");
+    }
+    assert_eq!(shim.wait().expect("Wait"), 137);
+    // As containerd does after it.
+    shim.resume().expect("Resume");
+    assert_eq!(shim.delete().expect("Delete"), 137);
+    shim.shut_down();
+    assert!(!image.join("stasis.json").exists());
+
+    let shim = host.shim(&bundle.make_again(host.disk()));
+    let config = engine.config("[checkpoint]\ntcp_established = true");
+    let request = CreateTaskRequest {
+        checkpoint: image.display().to_string(),
+        options: Some(inline(&config)).into(),
+        ..shim.create_request(engine)
+    };
+    shim.create(&request).expect("Create");
+    shim.start().expect("Start");
+    counter.await_progress(3);
+    assert_counts_from_zero(&counter.seen());
+    shim.end();
 }
 
 fn disk_full(engine: Engine, options: Option<&Any>, paused: bool) {
