@@ -126,7 +126,7 @@ fn prepare(
     let own = container.bundle().join(WORK_DIR);
     let call = Checkpoint {
         image: plan.image.clone(),
-        work: image.work_dir(plan.work.as_deref(), &own)?,
+        work: image.work_dir(&plan.work, &own)?,
         bundle: container.bundle().to_owned(),
         options: plan.options.clone(),
         afterwards,

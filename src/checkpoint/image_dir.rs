@@ -1,5 +1,4 @@
-//! The directories of a checkpoint: the image's, claimed before anything is frozen, and CRIU's
-//! work directory.
+//! The directory of an image, claimed before anything is frozen.
 
 use std::{
     fs::{self, DirBuilder},
@@ -10,7 +9,7 @@ use std::{
 
 use tokio::task::spawn_blocking;
 
-use super::{Error, Result};
+use super::{Error, Result, work::Work};
 
 /// Images hold the memory of a container.
 const PRIVATE: u32 = 0o700;
@@ -78,18 +77,18 @@ impl ImageDir {
         }
     }
 
-    /// CRIU's work directory for this dump: see [`work_dir`]. What it holds must outlive a failed
-    /// dump, which the image directory does not, and is nothing that a seal could take in.
-    pub(super) fn work_dir(&self, asked: Option<&Path>, own: &Path) -> Result<PathBuf> {
+    /// CRIU's work directory for this dump, `own` if it is in the bundle. What it holds must outlive
+    /// a failed dump, which the image directory does not, and is nothing that a seal could take in.
+    pub(super) fn work_dir(&self, work: &Work, own: &Path) -> Result<PathBuf> {
         let overlap = |work: &Path| Error::Overlap {
             image: self.path.clone(),
             work: work.to_owned(),
         };
         // Our own is emptied first.
-        if asked.is_none() && lies_in(&self.path, own) {
+        if *work == Work::Bundle && lies_in(&self.path, own) {
             return Err(overlap(own));
         }
-        let work = work_dir(asked, own)?;
+        let work = work.make(own)?;
         if lies_in(&work, &self.path) {
             return Err(overlap(&work));
         }
@@ -141,32 +140,6 @@ impl ImageDir {
     }
 }
 
-/// A work directory for CRIU in this container: one of our own in the bundle, which loses what the
-/// call before left; or `NAMESPACE/ID`, as the bundle has it, in the one that was asked for, since
-/// others may name that as well, and CRIU's log has the same name for all of them.
-pub(super) fn work_dir(asked: Option<&Path>, own: &Path) -> Result<PathBuf> {
-    let path = asked.map_or_else(|| own.to_owned(), |asked| asked.join(place_of(own)));
-    let failed = |source| Error::WorkDirectory {
-        work: path.clone(),
-        source,
-    };
-    if asked.is_none() {
-        match fs::remove_dir_all(own) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-    }
-    make(&path).map_err(failed)?;
-    Ok(path)
-}
-
-/// The `NAMESPACE/ID` in which our own directory is: the last names of the bundle.
-fn place_of(own: &Path) -> PathBuf {
-    let names = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
-    let bundle = own.parent().unwrap_or(own);
-    names(bundle.parent().unwrap_or(bundle)).join(names(bundle))
-}
-
 /// Whether `inner` is `outer` or lies below it, whatever links lead there. What is not there lies
 /// nowhere.
 fn lies_in(inner: &Path, outer: &Path) -> bool {
@@ -177,7 +150,7 @@ fn lies_in(inner: &Path, outer: &Path) -> bool {
 }
 
 /// Makes a directory with its parents; false if it was there.
-fn make(path: &Path) -> io::Result<bool> {
+pub(super) fn make(path: &Path) -> io::Result<bool> {
     if path.is_dir() {
         return Ok(false);
     }
@@ -261,28 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn containers_that_name_one_work_directory_do_not_share_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let own = |bundle: &str| dir.path().join("tasks").join(bundle).join("criu-dump");
-        let work = |bundle| work_dir(Some(dir.path()), &own(bundle)).unwrap();
-        for container in ["default/c", "default/d", "other/c"] {
-            assert_eq!(work(container), dir.path().join(container));
-            assert!(dir.path().join(container).is_dir());
-            assert!(!own(container).exists());
-        }
-        fs::write(dir.path().join("default/c/dump.log"), "c's").unwrap();
-        work("default/d");
-        assert!(dir.path().join("default/c/dump.log").exists());
-    }
-
-    #[test]
     fn a_work_directory_in_the_image_directory_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let (path, link) = (dir.path().join("image"), dir.path().join("link"));
         std::os::unix::fs::symlink(&path, &link).unwrap();
         for work in [path.clone(), path.join("work"), link.join("a/work")] {
             let image = ImageDir::claim(&path).unwrap();
-            let error = image.work_dir(Some(&work), dir.path()).unwrap_err();
+            let error = image
+                .work_dir(&Work::Requested(work.clone()), dir.path())
+                .unwrap_err();
             assert!(matches!(error, Error::Overlap { .. }), "{error}");
             assert!(
                 error.to_string().contains(work.to_str().unwrap()),
@@ -292,7 +252,8 @@ mod tests {
             assert!(!path.exists(), "nothing is left of {}", work.display());
         }
         let image = ImageDir::claim(&path).unwrap();
-        image.work_dir(Some(dir.path()), dir.path()).unwrap();
+        let below = Work::Requested(dir.path().to_owned());
+        image.work_dir(&below, dir.path()).unwrap();
         assert!(
             path.exists(),
             "an image below the work directory is out of its way"
@@ -305,19 +266,9 @@ mod tests {
         let own = dir.path().join("criu-dump");
         for path in [own.clone(), own.join("image")] {
             let image = ImageDir::claim(&path).unwrap();
-            let error = image.work_dir(None, &own).unwrap_err();
+            let error = image.work_dir(&Work::Bundle, &own).unwrap_err();
             assert!(matches!(error, Error::Overlap { .. }), "{error}");
             assert!(path.exists());
         }
-    }
-
-    #[test]
-    fn our_own_work_directory_loses_the_log_of_the_call_before() {
-        let dir = tempfile::tempdir().unwrap();
-        let own = dir.path().join("criu-dump");
-        work_dir(None, &own).unwrap();
-        fs::write(own.join("dump.log"), "old").unwrap();
-        work_dir(None, &own).unwrap();
-        assert!(!own.join("dump.log").exists());
     }
 }

@@ -20,6 +20,7 @@ mod image_dir;
 mod options;
 mod restore;
 mod stopwatch;
+mod work;
 
 pub use self::{
     capture::capture,

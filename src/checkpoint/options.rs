@@ -15,7 +15,7 @@ use containerd_shim_protos::{
 };
 use stasis_engine::{CgroupMode, CheckpointOptions};
 
-use super::{Error, Result};
+use super::{Error, Result, work::Work};
 use crate::config::Config;
 
 /// A checkpoint as it was asked for, in our own terms.
@@ -39,8 +39,8 @@ pub(super) struct Plan {
     pub exit: bool,
     /// Where the image goes.
     pub image: PathBuf,
-    /// Where CRIU's log and statistics go, if the request or the configuration names a place.
-    pub work: Option<PathBuf>,
+    /// Where CRIU's log and statistics go.
+    pub work: Work,
     /// How the container is captured.
     pub options: CheckpointOptions,
 }
@@ -90,7 +90,10 @@ impl Plan {
         Ok(Self {
             exit: asked.exit,
             image,
-            work: asked.work_path.or_else(|| config.criu_work_path.clone()),
+            work: asked.work_path.map_or_else(
+                || Work::configured(config.criu_work_path.as_deref()),
+                Work::Requested,
+            ),
             options: CheckpointOptions {
                 tcp_established: asked.tcp_established || defaults.tcp_established,
                 ext_unix_sk: asked.ext_unix_sk || defaults.ext_unix_sk,
@@ -178,7 +181,7 @@ mod tests {
             cgroup_mode: CgroupMode::Soft,
             empty_namespaces: vec!["network".to_owned()],
         };
-        let (image, work) = (PathBuf::from("/image"), Some(PathBuf::from("/work")));
+        let (image, work) = (PathBuf::from("/image"), Work::Requested("/work".into()));
         assert_eq!(
             plan,
             Plan {
@@ -199,7 +202,7 @@ mod tests {
         let plan = Plan::resolve(&request(&oci::CheckpointOptions::default()), &config).unwrap();
         assert!(plan.options.file_locks);
         assert_eq!(plan.options.cgroup_mode, CgroupMode::Full);
-        assert_eq!(plan.work, Some("/w".into()));
+        assert_eq!(plan.work, Work::Configured("/w".into()));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use stasis_engine::{
 use stasis_proc::RestoreConfig;
 use tokio::task::spawn_blocking;
 
-use super::{Error, Result, image_dir::work_dir};
+use super::{Error, Result, work::Work};
 use crate::config::Config;
 
 /// The work directory of a restore in the bundle, where the configuration names none.
@@ -47,7 +47,7 @@ pub async fn plan(
     // An image that another tool made says nothing of its options.
     let options = manifest.map_or_else(|| config.checkpoint.clone(), |manifest| manifest.options);
     engine.check_options(&options)?;
-    let work = work_dir(config.criu_work_path.as_deref(), &bundle.join(WORK_DIR))?;
+    let work = Work::configured(config.criu_work_path.as_deref()).make(&bundle.join(WORK_DIR))?;
     Ok(Some(RestoreConfig {
         image,
         work,
