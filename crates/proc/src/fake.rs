@@ -25,8 +25,8 @@ use nix::{
     unistd::{Pid, mkfifo},
 };
 use stasis_engine::{
-    Checkpoint, CheckpointOptions, CheckpointReport, Create, Engine, EngineState, Error, Exec,
-    ExecPids, Kind, Restore, Result, Signal, Stdio, Target, Version,
+    Afterwards, Checkpoint, CheckpointOptions, CheckpointReport, Create, Engine, EngineState,
+    Error, Exec, ExecPids, Kind, Restore, Result, Signal, Stdio, Target, Version,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -269,6 +269,13 @@ impl Engine for FakeEngine {
             format!("checkpoint {id} {}", request.image.display()),
         )
         .await?;
+        if self.failing.lock().unwrap().contains("put back") {
+            return Err(Error::Left {
+                id: id.to_owned(),
+                frozen: request.afterwards == Afterwards::GoesOn,
+                source: Box::new(failure("checkpoint")),
+            });
+        }
         if request.afterwards.ends_by_criu() {
             self.end(self.pid(id).unwrap());
         }

@@ -65,14 +65,15 @@ impl Checkpointing {
     /// Captures the container.
     ///
     /// # Errors
-    /// As [`stasis_engine::Engine::checkpoint`]. The container is as before.
+    /// As [`stasis_engine::Engine::checkpoint`]. The container is as before, unless the engine says
+    /// that it is not ([`stasis_engine::Error::Left`]), and then in the state that it says.
     pub async fn capture(&self, request: &Checkpoint) -> Result<CheckpointReport> {
-        Ok(self
-            .init
-            .config
-            .engine
-            .checkpoint(self.init.id(), request)
-            .await?)
+        let engine = &self.init.config.engine;
+        let captured = engine.checkpoint(self.init.id(), request).await;
+        if let Err(stasis_engine::Error::Left { frozen, .. }) = &captured {
+            self.init.left(*frozen, &self.permit);
+        }
+        Ok(captured?)
     }
 
     /// Ends the captured container without letting it run again, and waits for its end, but not

@@ -49,4 +49,14 @@ impl Init {
         permit.commit(State::Running(process));
         Ok(true)
     }
+
+    /// Records that a checkpoint has left it frozen, or running.
+    pub(super) fn left(&self, frozen: bool, permit: &Permit) {
+        if let Some(process) = self.life.process() {
+            permit.commit(match frozen {
+                true => State::Paused(process),
+                false => State::Running(process),
+            });
+        }
+    }
 }

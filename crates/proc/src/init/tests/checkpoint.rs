@@ -57,6 +57,27 @@ async fn a_container_that_its_checkpoint_ended_can_be_resumed_in_vain_and_delete
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_container_that_the_runtime_leaves_otherwise_is_what_it_is_said_to_be() {
+    let fixture = Fixture::running().await;
+    fixture.engine.fail("put back");
+    let request = fixture.checkpoint(Afterwards::GoesOn);
+    let checkpointing = fixture.init.begin_checkpoint().unwrap();
+    checkpointing.capture(&request).await.unwrap_err();
+    assert_eq!(fixture.init.status(), Status::Paused);
+    // The way back is tried once more.
+    checkpointing.release().await.unwrap();
+    assert_eq!(fixture.init.status(), Status::Running);
+
+    fixture.init.pause().await.unwrap();
+    let request = fixture.checkpoint(Afterwards::StaysFrozen);
+    let checkpointing = fixture.init.begin_checkpoint().unwrap();
+    checkpointing.capture(&request).await.unwrap_err();
+    checkpointing.release().await.unwrap();
+    assert_eq!(fixture.init.status(), Status::Running);
+    fixture.die().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_container_that_criu_ended_can_be_resumed_in_vain() {
     let fixture = Fixture::running().await;
     let checkpointing = fixture.init.begin_checkpoint().unwrap();
