@@ -3,10 +3,10 @@
 //! it than asked for.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom},
-    os::fd::{AsFd, BorrowedFd},
-    path::Path,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+    path::{Path, PathBuf},
 };
 
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
@@ -55,6 +55,12 @@ impl Directory<'_> {
             ))
         }
     }
+}
+
+/// Where an open directory is.
+pub(crate) fn path_of(directory: BorrowedFd<'_>) -> PathBuf {
+    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    fs::read_link(link).unwrap_or_default()
 }
 
 /// Has the file system of `directory` no room left, where it could have some?

@@ -33,7 +33,8 @@ pub(super) struct Ask<'a> {
     pub deadline: Option<Duration>,
     /// When that is, from the beginning of the call on.
     pub ends: Option<Instant>,
-    pub until: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
+    /// Resolves when the caller says that the call is to end.
+    pub until: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
     pub keeps_open: bool,
     pub pid: Option<Pid>,
     /// Where the processes of a restore go before any of them runs.
@@ -55,7 +56,7 @@ impl<'a> Ask<'a> {
             notify: None,
             deadline: None,
             ends: None,
-            until: None,
+            until: Box::pin(std::future::pending()),
             keeps_open: false,
             pid: None,
             restored: None,
@@ -91,15 +92,9 @@ impl<'a> Ask<'a> {
             .deadline
             .map_or(CONNECT, |deadline| deadline.min(CONNECT));
         let client = PageServerClient::new(server.ip().to_string(), server.port()).within(within);
-        let cancelled = async {
-            match &mut self.until {
-                Some(until) => until.await,
-                None => std::future::pending().await,
-            }
-        };
         let socket = tokio::select! {
             biased;
-            () = cancelled => {
+            () = &mut self.until => {
                 let left = Vec::new().into();
                 return Err(Error::Cancelled { request, left });
             }

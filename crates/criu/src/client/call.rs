@@ -229,7 +229,9 @@ impl<'a, T> Call<'a, T> {
         ask.deadline = deadline;
         // One beyond the end of time is none.
         ask.ends = deadline.and_then(|deadline| begun.checked_add(deadline));
-        ask.until = until.map(|until| until as BoxFuture<'_, ()>);
+        if let Some(until) = until {
+            ask.until = until;
+        }
         ask.restored = restored;
         ask.connect_pages(criu).await?;
         let needs = ask.needs(criu)?;
@@ -282,13 +284,7 @@ impl Ask<'_> {
     /// Resolves when the call is to end before its time, with the reason.
     async fn interrupted(&mut self) -> Error {
         let (request, left) = (self.request, Left::default());
-        let (until, ends) = (&mut self.until, self.ends);
-        let cancelled = async {
-            match until {
-                Some(until) => until.await,
-                None => future::pending().await,
-            }
-        };
+        let ends = self.ends;
         let over = async {
             match ends {
                 Some(ends) => time::sleep_until(ends).await,
@@ -297,7 +293,7 @@ impl Ask<'_> {
         };
         tokio::select! {
             biased;
-            () = cancelled => Error::Cancelled { request, left },
+            () = &mut self.until => Error::Cancelled { request, left },
             () = over => Error::Deadline {
                 request,
                 deadline: self.deadline.unwrap_or_default(),

@@ -306,7 +306,7 @@ impl Connection {
             notify,
             deadline,
             ends,
-            until,
+            mut until,
             keeps_open,
             restored,
             ..
@@ -355,7 +355,6 @@ impl Connection {
 
         let mut none = NoHooks;
         let notify = notify.unwrap_or(&mut none);
-        let mut until = until.unwrap_or_else(|| Box::pin(std::future::pending()));
         let mut cancelled = false;
         let answering = async {
             while let Some(question) = hooks.recv().await {

@@ -15,9 +15,9 @@ mod log;
 mod tests;
 
 use std::{
-    fmt, fs,
+    fmt,
     os::{
-        fd::{AsRawFd as _, BorrowedFd},
+        fd::BorrowedFd,
         unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
     },
     path::{Path, PathBuf},
@@ -153,10 +153,7 @@ impl<'a> Log<'a> {
         let bytes = files::tail(directory.open(name).ok()?, MAX_LOG).ok()?;
         let path = match self {
             Self::Path(path) => path.to_owned(),
-            Self::In(directory, name) => {
-                let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-                fs::read_link(link).unwrap_or_default().join(name)
-            }
+            Self::In(directory, name) => files::path_of(directory).join(name),
         };
         Some((path, String::from_utf8_lossy(&bytes).into_owned()))
     }

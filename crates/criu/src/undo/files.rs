@@ -3,12 +3,12 @@
 use std::{
     collections::HashSet,
     ffi::{OsStr, OsString},
-    fs, io,
+    io,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -83,19 +83,13 @@ impl Written {
             });
             for name in written {
                 if rustix::fs::unlinkat(directory, name.as_os_str(), AtFlags::empty()).is_err() {
-                    let path = path_of(directory).join(name);
+                    let path = files::path_of(directory.as_fd()).join(name);
                     left.push(Leftover::File { path });
                 }
             }
         }
         left
     }
-}
-
-/// Where an open directory is.
-fn path_of(directory: &OwnedFd) -> PathBuf {
-    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    fs::read_link(link).unwrap_or_default()
 }
 
 fn is_criu(name: &OsStr) -> bool {
@@ -110,6 +104,8 @@ fn names(directory: &impl AsFd) -> io::Result<HashSet<OsString>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use rustix::fs::{Mode, OFlags};
 
     use super::*;
