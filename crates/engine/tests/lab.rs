@@ -134,6 +134,15 @@ impl Bench {
         process
     }
 
+    /// An image of it. It runs on.
+    async fn image(&self) -> PathBuf {
+        let image = self.empty("image");
+        self.checkpoint(&image, locks())
+            .await
+            .expect("is checkpointed");
+        image
+    }
+
     async fn checkpoint(
         &self,
         image: &Path,
@@ -454,11 +463,7 @@ async fn runs_on_after_a_checkpoint(binary: &str) {
     let bench = Bench::new(binary, COUNTER).await;
     let process = bench.running().await;
     bench.counts_on(3);
-    let image = bench.empty("image");
-    bench
-        .checkpoint(&image, locks())
-        .await
-        .expect("is checkpointed");
+    bench.image().await;
     assert_eq!(bench.status().await, EngineStatus::Running);
     bench.counts_on(3);
     drop(process);
@@ -588,11 +593,7 @@ async fn a_failed_restore_leaves_nothing_and_the_next_one_works(binary: &str) {
     let bench = Bench::new(binary, COUNTER).await;
     let _process = bench.running().await;
     bench.counts_on(3);
-    let image = bench.empty("image");
-    bench
-        .checkpoint(&image, locks())
-        .await
-        .expect("is checkpointed");
+    let image = bench.image().await;
     bench.remove().await;
     let broken = bench.empty("broken");
     for file in [
@@ -632,11 +633,7 @@ async fn a_failed_restore_unmounts_what_criu_left_and_nothing_else(binary: &str)
     let bench = Bench::new(binary, COUNTER).await;
     let _process = bench.running().await;
     bench.counts_on(1);
-    let image = bench.empty("image");
-    bench
-        .checkpoint(&image, locks())
-        .await
-        .expect("is checkpointed");
+    let image = bench.image().await;
     bench.remove().await;
     fs::write(image.join("inventory.img"), "none").expect("written");
 
@@ -691,11 +688,7 @@ async fn a_restore_under_an_id_that_is_taken_leaves_its_container_alone(binary: 
     let bench = Bench::new(binary, COUNTER).await;
     let _process = bench.running().await;
     bench.counts_on(2);
-    let image = bench.empty("image");
-    bench
-        .checkpoint(&image, locks())
-        .await
-        .expect("is checkpointed");
+    let image = bench.image().await;
     let error = bench
         .restore(&image)
         .await

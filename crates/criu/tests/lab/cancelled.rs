@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -224,19 +223,7 @@ async fn fifty_cancelled_restores_of_a_container_leave_nothing() {
 
 /// Dumps a victim with two children, the first process of a PID namespace.
 pub async fn dump_container(criu: &Criu, images: &Path) {
-    // The shell's first child is in the new namespace. It alone has the pipe.
-    let mut parent = Command::new("unshare")
-        .args(["--pid", "sh", "-c", "\"$@\" & exec >/dev/null; wait", "sh"])
-        .arg(victim::program("victim"))
-        .args(["--children", "2"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Closed when the process is ready.
-    let said = std::io::read_to_string(parent.stdout.take().unwrap()).unwrap();
-    assert_eq!(said, "ready\n");
-    let root = victim::tree(parent.id())[1];
+    let (mut parent, root) = victim::in_pid_namespace(&["--children", "2"]);
     let options = victim::options(images).pid(root);
     criu.dump(&options).await.unwrap();
     parent.wait().unwrap();

@@ -154,6 +154,24 @@ pub fn kill(pid: u32) {
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
 }
 
+/// Starts one as the first process of a PID namespace. Its parent, and its number here.
+pub fn in_pid_namespace(arguments: &[&str]) -> (Child, u32) {
+    // The shell's first child is in the new namespace. It alone has the pipe.
+    let mut parent = Command::new("unshare")
+        .args(["--pid", "sh", "-c", "\"$@\" & exec >/dev/null; wait", "sh"])
+        .arg(program("victim"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Closed when the process is ready.
+    let said = std::io::read_to_string(parent.stdout.take().unwrap()).unwrap();
+    assert_eq!(said, "ready\n");
+    let pid = tree(parent.id())[1];
+    (parent, pid)
+}
+
 /// A process and its children, of all depths.
 pub fn tree(root: u32) -> Vec<u32> {
     let parents = parents();

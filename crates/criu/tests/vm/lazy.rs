@@ -1,13 +1,6 @@
 //! Lazy dumps, for which CRIU needs larger pipes than the lab has rights to.
 
-use std::{
-    fs,
-    net::Ipv4Addr,
-    os::fd::AsFd as _,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{fs, net::Ipv4Addr, os::fd::AsFd as _, path::Path, process::Child, time::Duration};
 
 use async_trait::async_trait;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -61,19 +54,8 @@ struct Contained {
 
 impl Contained {
     fn start(mib: u32) -> Self {
-        // The shell's first child is in the new namespace. It alone has the pipe.
-        let mut parent = Command::new("unshare")
-            .args(["--pid", "sh", "-c", "\"$@\" & exec >/dev/null; wait", "sh"])
-            .arg(victim::program("victim"))
-            .args(["--memory", &mib.to_string(), "--threads", "2"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // Closed when the process is ready.
-        let said = std::io::read_to_string(parent.stdout.take().unwrap()).unwrap();
-        assert_eq!(said, "ready\n");
-        let pid = victim::tree(parent.id())[1];
+        let memory = mib.to_string();
+        let (parent, pid) = victim::in_pid_namespace(&["--memory", &memory, "--threads", "2"]);
         Self { parent, pid }
     }
 }
