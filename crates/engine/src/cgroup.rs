@@ -1,4 +1,4 @@
-//! Finds, kills, thaws and removes a container's cgroups, of both versions.
+//! Finds, freezes, kills, thaws and removes a container's cgroups, of both versions.
 //!
 //! A process tells its cgroups in `/proc/PID/cgroup`, as paths from the root of the reader's
 //! cgroup namespace; where each hierarchy is mounted is in `/proc/self/mountinfo`, whose root
@@ -18,11 +18,12 @@ use std::{
     fs::{self, DirEntry},
     io,
     path::{Component, Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use nix::{errno::Errno, unistd::Pid};
 
-use self::hierarchy::{Hierarchy, Membership, Thaw, hierarchies, memberships};
+use self::hierarchy::{Hierarchy, Membership, Switch, hierarchies, memberships};
 use crate::{
     engine::Signal,
     error::{Error, Result},
@@ -36,6 +37,10 @@ const CRUN_PROXY: &str = ".proxy-crun";
 /// otherwise.
 const CRUN_SUBGROUP: &str = "container";
 
+/// How long to wait before a cgroup is asked again whether it is frozen: version 1 tells by
+/// nothing but its file.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// Where a scope is whose slice is not named.
 const SYSTEM_SLICE: &str = "system.slice";
 
@@ -43,7 +48,7 @@ const SYSTEM_SLICE: &str = "system.slice";
 #[derive(Debug)]
 pub struct Freezer {
     directory: PathBuf,
-    thaw: Thaw,
+    switch: Switch,
 }
 
 impl Freezer {
@@ -72,8 +77,44 @@ impl Freezer {
         }
         Some(Self {
             directory: mount.directory(path)?,
-            thaw: mount.thaw()?,
+            switch: mount.switch()?,
         })
+    }
+
+    /// Waits until all of its processes are frozen, and says whether they were within the limit:
+    /// one that waits in the kernel for a disk, for instance, is not. Whoever calls has told it to
+    /// freeze, or a cgroup above it. Where all of them have ended there is nothing to wait for.
+    ///
+    /// # Errors
+    /// If the cgroup cannot be read or written.
+    pub async fn frozen(&self, limit: Option<Duration>) -> Result<bool> {
+        let began = Instant::now();
+        while !self.is_frozen()? && !self.processes()?.is_empty() {
+            if limit.is_some_and(|limit| began.elapsed() >= limit) {
+                return Ok(false);
+            }
+            // A process that went to wait for its vforked child between the order and its turn is
+            // not frozen, and version 1 comes back to it only when it is told once more. Where it
+            // is the cgroup above that was told, that order is not ours to give.
+            if self.is_told() {
+                self.write("freeze the container by", self.switch.freeze)?;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(true)
+    }
+
+    /// Whether this very cgroup is told to freeze, and not only one above it.
+    fn is_told(&self) -> bool {
+        fs::read(self.directory.join(self.switch.told)).is_ok_and(|told| told.trim_ascii() == b"1")
+    }
+
+    fn is_frozen(&self) -> Result<bool> {
+        let (file, frozen) = self.switch.frozen;
+        let said = read(&self.directory.join(file))?;
+        Ok(String::from_utf8_lossy(&said)
+            .lines()
+            .any(|line| line == frozen))
     }
 
     /// Sends SIGKILL to every process in it, which must be frozen, and thaws it. So none of them
@@ -99,9 +140,12 @@ impl Freezer {
     /// # Errors
     /// If the cgroup cannot be written.
     pub fn thaw(&self) -> Result<()> {
-        let (file, word) = self.thaw;
-        let path = self.directory.join(file);
-        fs::write(&path, word).map_err(Error::io("thaw the container by", path))
+        self.write("thaw the container by", self.switch.thaw)
+    }
+
+    fn write(&self, step: &'static str, word: &str) -> Result<()> {
+        let path = self.directory.join(self.switch.file);
+        fs::write(&path, word).map_err(Error::io(step, path))
     }
 }
 
@@ -110,7 +154,7 @@ impl Freezer {
 /// Found before a restore that fails afterwards, they tell what that restore left.
 #[derive(Debug)]
 pub struct Vacant {
-    directories: Vec<(PathBuf, Option<Thaw>)>,
+    directories: Vec<(PathBuf, Option<Switch>)>,
 }
 
 impl Vacant {
@@ -139,7 +183,7 @@ impl Vacant {
         }
         let directories = hierarchies
             .into_iter()
-            .map(|one| (one.mount.join(relative), one.thaw()));
+            .map(|one| (one.mount.join(relative), one.switch()));
         let found = Self {
             directories: directories.collect(),
         };
@@ -159,11 +203,11 @@ impl Vacant {
         for (directory, _) in made() {
             kill(directory)?;
         }
-        for (directory, thaw) in made() {
-            if let Some(thaw) = *thaw {
+        for (directory, switch) in made() {
+            if let Some(switch) = *switch {
                 Freezer {
                     directory: directory.clone(),
-                    thaw,
+                    switch,
                 }
                 .thaw()?;
             }

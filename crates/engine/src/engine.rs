@@ -95,11 +95,13 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// If the runtime refuses.
     async fn processes(&self, id: &str) -> Result<Vec<i32>>;
 
-    /// Freezes every process of the container.
+    /// Freezes every process of the container, and returns when they are frozen. `init` is the
+    /// pid that [`Engine::create`] gave.
     ///
     /// # Errors
-    /// If the runtime refuses.
-    async fn pause(&self, id: &str) -> Result<()>;
+    /// If the runtime refuses, or a process cannot be frozen before the deadline. The container
+    /// runs on.
+    async fn pause(&self, id: &str, init: Pid) -> Result<()>;
 
     /// Thaws a paused container.
     ///

@@ -154,7 +154,7 @@ mod tests {
             assert_eq!(last(), "state c");
             assert_eq!(engine.processes("c").await.expect("works"), [1, 2]);
             assert_eq!(last(), "ps --format json c");
-            engine.pause("c").await.expect("works");
+            engine.pause("c", Pid::this()).await.expect("works");
             assert_eq!(last(), "pause c");
             engine.resume("c").await.expect("works");
             assert_eq!(last(), "resume c");

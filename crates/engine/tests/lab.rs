@@ -401,7 +401,10 @@ async fn counts_on_from_where_it_was_frozen(binary: &str) {
     let mut process = bench.running().await;
     for round in 0..3 {
         bench.counts_on(5);
-        engine.pause(&bench.id).await.expect("is paused");
+        engine
+            .pause(&bench.id, process.pid)
+            .await
+            .expect("is paused");
         let image = bench.empty(&format!("image{round}"));
         let criu = bench
             .dump(&image, locks(), Afterwards::StaysFrozen)
@@ -446,6 +449,19 @@ async fn counts_on_from_where_it_was_frozen(binary: &str) {
     );
 }
 
+/// In cgroup version 1 the kernel passes over a process that goes to wait for its vforked child.
+async fn is_frozen_when_pause_returns(binary: &str) {
+    let bench = Bench::new(binary, "while :; do sleep 0; done").await;
+    let process = bench.running().await;
+    for _ in 0..50 {
+        let pause = bench.engine.pause(&bench.id, process.pid);
+        pause.await.expect("is paused");
+        assert_eq!(bench.status().await, EngineStatus::Paused);
+        bench.engine.resume(&bench.id).await.expect("is resumed");
+    }
+    bench.remove().await;
+}
+
 async fn is_dumped_while_it_starts_one_command_after_the_other(binary: &str) {
     let bench = Bench::new(binary, "while :; do sleep 0; done").await;
     let _process = bench.running().await;
@@ -484,7 +500,8 @@ async fn signals_work_in_every_state(binary: &str) {
         bench.remove().await;
 
         let paused = bench.running().await;
-        engine.pause(&bench.id).await.expect("is paused");
+        let pause = engine.pause(&bench.id, paused.pid);
+        pause.await.expect("is paused");
         engine
             .kill(&bench.id, Signal::KILL, target(paused.pid))
             .await
@@ -715,7 +732,7 @@ async fn a_full_disk_is_an_error_and_the_container_runs_on(binary: &str) {
 /// The error of a checkpoint that does not fit, after which the container ran on.
 async fn survived_full_disk(binary: &str) -> Error {
     let bench = Bench::new(binary, COUNTER).await;
-    let _process = bench.running().await;
+    let process = bench.running().await;
     bench.counts_on(3);
     let image = bench.empty("image");
     let mount = |arguments: &[&str]| {
@@ -726,7 +743,8 @@ async fn survived_full_disk(binary: &str) -> Error {
         assert!(status.expect("runs").success());
     };
     mount(&["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs"]);
-    bench.engine.pause(&bench.id).await.expect("is paused");
+    let pause = bench.engine.pause(&bench.id, process.pid);
+    pause.await.expect("is paused");
     let error = bench
         .checkpoint(&image, locks())
         .await
@@ -881,6 +899,7 @@ macro_rules! engine {
             tests! {
                 $binary:
                 counts_on_from_where_it_was_frozen
+                is_frozen_when_pause_returns
                 is_dumped_while_it_starts_one_command_after_the_other
                 runs_on_after_a_checkpoint
                 signals_work_in_every_state

@@ -255,7 +255,7 @@ impl Engine for FakeEngine {
         Ok(self.pid(id).map(Pid::as_raw).into_iter().collect())
     }
 
-    async fn pause(&self, id: &str) -> Result<()> {
+    async fn pause(&self, id: &str, _init: Pid) -> Result<()> {
         self.enter("pause", format!("pause {id}")).await
     }
 

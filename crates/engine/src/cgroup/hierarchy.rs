@@ -8,8 +8,35 @@ use std::{
 
 use crate::{error::Result, mountinfo};
 
-/// The file that freezes, and what thaws when it is written there.
-pub(super) type Thaw = (&'static str, &'static str);
+/// How a cgroup is frozen and thawed, by files in its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Switch {
+    /// Where [`freeze`](Self::freeze) or [`thaw`](Self::thaw) is written.
+    pub(super) file: &'static str,
+    pub(super) freeze: &'static str,
+    pub(super) thaw: &'static str,
+    /// What says `1` while this very cgroup, not one above it, is told to freeze.
+    pub(super) told: &'static str,
+    /// The file, and its line, that say that every process in it and below is frozen.
+    pub(super) frozen: (&'static str, &'static str),
+}
+
+/// Linux's Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst.
+pub(super) const VERSION_1: Switch = Switch {
+    file: "freezer.state",
+    freeze: "FROZEN",
+    thaw: "THAWED",
+    told: "freezer.self_freezing",
+    frozen: ("freezer.state", "FROZEN"),
+};
+/// Linux's Documentation/admin-guide/cgroup-v2.rst, "Core Interface Files".
+pub(super) const VERSION_2: Switch = Switch {
+    file: "cgroup.freeze",
+    freeze: "1",
+    thaw: "0",
+    told: "cgroup.freeze",
+    frozen: ("cgroup.events", "frozen 1"),
+};
 
 /// A mounted cgroup hierarchy.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,13 +58,12 @@ impl Hierarchy {
             .is_some_and(|all| all.iter().any(|one| one == controller))
     }
 
-    /// How the cgroups of this hierarchy are thawed, if they can be frozen.
-    pub(super) fn thaw(&self) -> Option<Thaw> {
+    /// How the cgroups of this hierarchy are frozen, if they can be.
+    pub(super) fn switch(&self) -> Option<Switch> {
         if self.controllers.is_none() {
-            return Some(("cgroup.freeze", "0"));
+            return Some(VERSION_2);
         }
-        self.carries("freezer")
-            .then_some(("freezer.state", "THAWED"))
+        self.carries("freezer").then_some(VERSION_1)
     }
 
     /// The cgroup in this hierarchy of a process with these memberships.

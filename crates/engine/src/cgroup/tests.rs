@@ -1,4 +1,7 @@
-use super::{hierarchy::hierarchy, *};
+use super::{
+    hierarchy::{VERSION_1, VERSION_2, hierarchy},
+    *,
+};
 use crate::mountinfo::parse;
 
 const HYBRID: &[u8] = b"30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
@@ -74,11 +77,43 @@ fn thawing_writes_what_the_version_wants() {
     let directory = tempfile::tempdir().expect("a directory");
     let freezer = Freezer {
         directory: directory.path().to_owned(),
-        thaw: ("freezer.state", "THAWED"),
+        switch: VERSION_1,
     };
     freezer.thaw().expect("is written");
     let written = fs::read_to_string(directory.path().join("freezer.state")).expect("read");
     assert_eq!(written, "THAWED");
+}
+
+#[tokio::test]
+async fn a_cgroup_is_told_once_more_to_freeze_only_if_it_was_told_itself() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |file: &str, text: &str| {
+        fs::write(directory.path().join(file), text).expect("written");
+    };
+    let read = |file: &str| fs::read_to_string(directory.path().join(file)).expect("read");
+    let at = |switch| Freezer {
+        directory: directory.path().to_owned(),
+        switch,
+    };
+    let briefly = Some(Duration::from_millis(20));
+    write("cgroup.procs", "12\n");
+    write("freezer.state", "FREEZING\n");
+    write("freezer.self_freezing", "0\n");
+    assert!(!at(VERSION_1).frozen(briefly).await.expect("is read"));
+    assert_eq!(read("freezer.state"), "FREEZING\n");
+    write("freezer.self_freezing", "1\n");
+    assert!(at(VERSION_1).frozen(briefly).await.expect("is read"));
+    assert_eq!(read("freezer.state"), "FROZEN");
+
+    write("cgroup.freeze", "0\n");
+    write("cgroup.events", "populated 1\nfrozen 0\n");
+    assert!(!at(VERSION_2).frozen(briefly).await.expect("is read"));
+    write("cgroup.events", "populated 1\nfrozen 1\n");
+    assert!(at(VERSION_2).frozen(briefly).await.expect("is read"));
+    // Nobody is left to wait for.
+    write("cgroup.events", "populated 0\nfrozen 0\n");
+    write("cgroup.procs", "");
+    assert!(at(VERSION_2).frozen(briefly).await.expect("is read"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::Runc;
+use super::{Runc, settle};
 use crate::{command::Runtime, connect::Settings, identify::Identity};
 
 impl Runc {
@@ -25,7 +25,7 @@ impl Runc {
             binary: identity.binary,
             globals,
             log,
-            passing: |_| false,
+            passing: settle::was_too_busy,
             timeouts: settings.timeouts,
             children: settings.children,
         };

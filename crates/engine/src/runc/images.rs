@@ -54,7 +54,7 @@ pub(super) async fn checkpoint(
     let gone = ends && dumped.is_ok();
     let dumped = dumped.map_err(|error| explained(runc, error, &log));
     if was_running && !gone {
-        settle::put_back(runc, id, false, dumped).await?;
+        settle::thaw(runc, id, dumped).await?;
     } else {
         dumped?;
     }

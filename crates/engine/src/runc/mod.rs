@@ -209,8 +209,8 @@ impl Engine for Runc {
         self.runtime.processes(id).await
     }
 
-    async fn pause(&self, id: &str) -> Result<()> {
-        self.runtime.pause(id).await
+    async fn pause(&self, id: &str, init: Pid) -> Result<()> {
+        settle::pause(self, id, init).await
     }
 
     async fn resume(&self, id: &str) -> Result<()> {

@@ -1,4 +1,10 @@
-//! Freezes a container for a dump, at an instant at which CRIU can take it.
+//! Freezes a container, wholly, and for a dump at an instant at which CRIU can take it.
+//!
+//! crun writes to the cgroup and is done, and in cgroup version 1 that need not be enough: a
+//! process that goes to wait for its vforked child before its turn is never frozen (Linux 6.18:
+//! one in twelve pauses of a shell that starts one command after the other). crun then calls the
+//! container a running one, for ever, and what is seen of its processes is no lasting truth. runc
+//! looks, but a thousand times in a row only, which a busy machine's processes may not see.
 //!
 //! A process in vfork(2) waits in the kernel until its child has called execve(2), and shells
 //! start their commands that way. Frozen in between, the parent cannot stop for CRIU, which gives
@@ -19,13 +25,51 @@ use crate::{
 
 /// How often it is let run. It takes two calls of the runtime each time; one is nearly always
 /// enough.
-const ATTEMPTS: u32 = 20;
+const ATTEMPTS: u32 = 50;
 /// Longer than a command takes from vfork to execve.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Where the kernel has a process wait for its vforked child: by the names of the functions that
 /// its inlining leaves visible (Linux 5.10 and later, Linux 5.9 and earlier, not inlined).
 const IN_VFORK: [&str; 3] = ["kernel_clone", "_do_fork", "wait_for_vfork_done"];
+
+/// Whether `runc pause` has looked a thousand times in a row for a container to be frozen, and
+/// has thawed it then (libcontainer's cgroups/fs/freezer.go). Those are milliseconds.
+pub(super) fn was_too_busy(message: &str) -> bool {
+    message.contains("unable to freeze")
+}
+
+/// Freezes the container whose init is `init`, and returns when it is frozen. It runs on if this
+/// fails.
+pub(super) async fn pause(runc: &Runc, id: &str, init: Pid) -> Result<()> {
+    runc.runtime.pause(id).await?;
+    let waited = wait_frozen(runc, init).await;
+    if waited.is_err()
+        && let Err(error) = runc.resume(id).await
+    {
+        tracing::warn!("cannot thaw {id} again: {}", chain(&error));
+    }
+    waited
+}
+
+/// Waits until a container that is being frozen is so.
+pub(super) async fn wait_frozen(runc: &Runc, init: Pid) -> Result<()> {
+    let limit = runc.runtime.timeouts.pause;
+    let Some(freezer) = Freezer::of(init)? else {
+        return Ok(());
+    };
+    if freezer.frozen(limit).await? {
+        return Ok(());
+    }
+    Err(Error::Failed {
+        engine: runc.runtime.kind,
+        verb: "pause",
+        message: format!(
+            "not all processes are frozen after {:?}: one may wait for a disk ([timeouts] pause)",
+            limit.unwrap_or_default()
+        ),
+    })
+}
 
 /// Freezes the container, if the caller has not, with no process in vfork. Gives whether it was
 /// running, and so is to be [put back](put_back) afterwards.
@@ -43,9 +87,9 @@ pub(super) async fn freeze(runc: &Runc, id: &str, frozen: bool) -> Result<bool> 
         _ => return Ok(false),
     };
     let paused = if was_running {
-        runc.pause(id).await
+        runc.pause(id, init).await
     } else {
-        Ok(())
+        wait_frozen(runc, init).await
     };
     let settled = match paused {
         Ok(()) => settle(runc, id, init).await,
@@ -53,25 +97,32 @@ pub(super) async fn freeze(runc: &Runc, id: &str, frozen: bool) -> Result<bool> 
     };
     match settled {
         Ok(()) => Ok(was_running),
-        failed => put_back(runc, id, !was_running, failed)
-            .await
-            .map(|()| was_running),
+        failed if was_running => thaw(runc, id, failed).await.map(|()| was_running),
+        failed => {
+            let back = runc.pause(id, init).await;
+            put_back(runc, id, true, back, failed)
+                .await
+                .map(|()| was_running)
+        }
     }
 }
 
-/// Freezes or thaws a container, as it came, and gives what came of its dump: a failure, too,
-/// where it now is otherwise than it came.
+/// Thaws a container that came running, and gives what came of its dump: a failure, too, where it
+/// stays frozen.
+pub(super) async fn thaw<T>(runc: &Runc, id: &str, result: Result<T>) -> Result<T> {
+    let back = runc.resume(id).await;
+    put_back(runc, id, false, back, result).await
+}
+
+/// What came of a dump, after the container was frozen or thawed again as it came: a failure, too,
+/// where it now is otherwise.
 pub(super) async fn put_back<T>(
     runc: &Runc,
     id: &str,
     came_frozen: bool,
+    back: Result<()>,
     result: Result<T>,
 ) -> Result<T> {
-    let back = if came_frozen {
-        runc.pause(id).await
-    } else {
-        runc.resume(id).await
-    };
     let Err(stuck) = back else {
         return result;
     };
@@ -103,19 +154,26 @@ pub(super) async fn put_back<T>(
 }
 
 async fn settle(runc: &Runc, id: &str, init: Pid) -> Result<()> {
+    let Some(freezer) = Freezer::of(init)? else {
+        return Ok(());
+    };
     for _ in 0..ATTEMPTS {
-        let Some(freezer) = Freezer::of(init)? else {
-            break;
-        };
         if !freezer.processes()?.into_iter().any(is_in_vfork) {
-            break;
+            return Ok(());
         }
         tracing::debug!("{id} was frozen in a vfork: once more");
         runc.resume(id).await?;
         tokio::time::sleep(PAUSE).await;
-        runc.pause(id).await?;
+        runc.pause(id, init).await?;
     }
-    Ok(())
+    Err(Error::Failed {
+        engine: runc.runtime.kind,
+        verb: "checkpoint",
+        message: format!(
+            "at each of {ATTEMPTS} looks a process was in vfork(2), where CRIU cannot stop it: \
+             try again when it starts fewer programs"
+        ),
+    })
 }
 
 fn is_in_vfork(pid: Pid) -> bool {

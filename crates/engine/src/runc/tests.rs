@@ -23,10 +23,16 @@ fn term() -> Signal {
     Signal::new(15).expect("a signal")
 }
 
+/// Says that the container has this status, and that its init is this process, which has no
+/// cgroup of its own.
+fn state(status: &str) -> String {
+    format!(r#"echo "{{\"status\": \"{status}\", \"pid\": $PPID}}""#)
+}
+
 /// The runtime, with a container that is paused as containerd has it for a dump.
 async fn paused(version: &str) -> Fake {
     let fake = Fake::new(version).await;
-    fake.on("state", r#"echo '{"status": "paused", "pid": 1}'"#);
+    fake.on("state", &state("paused"));
     fake
 }
 
@@ -173,7 +179,7 @@ async fn criu_ends_the_container_only_where_it_is_to() {
 #[tokio::test]
 async fn a_running_container_is_frozen_for_its_dump_and_thawed_whatever_comes_of_it() {
     let fake = Fake::new(RUNC).await;
-    fake.on("state", r#"echo '{"status": "running", "pid": 1}'"#);
+    fake.on("state", &state("running"));
     let mut request = fake.checkpoint(CheckpointOptions::default());
     let verbs = || -> Vec<_> {
         let calls = fake.calls();
@@ -195,9 +201,10 @@ async fn a_running_container_is_frozen_for_its_dump_and_thawed_whatever_comes_of
 /// The runtime, with a container that is frozen while there is a file of that name.
 async fn freezable(version: &str) -> Fake {
     let fake = Fake::new(version).await;
-    let state =
-        r#"echo "{\"status\": \"$([ -e frozen ] && echo paused || echo running)\", \"pid\": 1}""#;
-    fake.on("state", state);
+    fake.on(
+        "state",
+        &state("$([ -e frozen ] && echo paused || echo running)"),
+    );
     fake.on("pause", "touch frozen");
     fake.on("resume", "rm frozen");
     fake
@@ -235,8 +242,8 @@ async fn a_checkpoint_that_leaves_its_container_frozen_has_failed() {
 #[tokio::test]
 async fn a_thaw_that_finds_nothing_to_thaw_is_no_failure() {
     let stopped = r#"echo '{"status": "stopped", "pid": 0}'"#;
-    let running = r#"echo '{"status": "running", "pid": 1}'"#;
-    for (afterwards, root) in [(stopped, "c"), (running, "c"), ("exit 1", "gone")] {
+    let running = state("running");
+    for (afterwards, root) in [(stopped, "c"), (running.as_str(), "c"), ("exit 1", "gone")] {
         let fake = freezable(RUNC).await;
         fake.on("resume", "exit 1");
         // What it says of its state once it was dumped.
@@ -259,13 +266,15 @@ async fn one_that_came_frozen_and_cannot_be_frozen_again_is_said_to_run() {
     let identity = identify(&settings.binary, &settings.children).await;
     let runc = Runc::connected(identity.expect("runs"), settings);
     let failed = || Err::<(), _>(answer::known_already(Kind::Runc, "restore"));
-    let error = settle::put_back(&runc, "c", true, failed()).await;
+    let back = runc.pause("c", Pid::this()).await;
+    let error = settle::put_back(&runc, "c", true, back, failed()).await;
     assert!(matches!(error, Err(Error::Failed { .. })), "{error:?}");
     assert!(fake.path("frozen").exists(), "it is again as it came");
 
     fs::remove_file(fake.path("frozen")).expect("removed");
     fake.on("pause", "exit 1");
-    let error = settle::put_back(&runc, "c", true, failed()).await;
+    let back = runc.pause("c", Pid::this()).await;
+    let error = settle::put_back(&runc, "c", true, back, failed()).await;
     let frozen = match &error {
         Err(Error::Left { frozen, .. }) => frozen,
         other => panic!("{other:?}"),
@@ -281,7 +290,7 @@ async fn what_the_caller_froze_stays_frozen_though_crun_calls_it_running() {
         (Afterwards::EndsByCriu { frozen: true }, "exit 1"),
     ] {
         let fake = Fake::new(CRUN).await;
-        fake.on("state", r#"echo '{"status": "running", "pid": 1}'"#);
+        fake.on("state", &state("running"));
         fake.on("checkpoint", script);
         let mut request = fake.checkpoint(CheckpointOptions::default());
         request.afterwards = afterwards;
@@ -404,7 +413,7 @@ async fn what_has_no_directory_does_not_exist() {
             .await
             .expect_err("has ended");
         assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
-        fake.on("state", r#"echo '{"status": "running", "pid": 1}'"#);
+        fake.on("state", &state("running"));
         let error = fake
             .engine
             .kill("c", term(), target)

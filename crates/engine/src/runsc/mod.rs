@@ -183,7 +183,7 @@ impl Engine for Runsc {
         }
     }
 
-    async fn pause(&self, id: &str) -> Result<()> {
+    async fn pause(&self, id: &str, _init: Pid) -> Result<()> {
         self.runtime.pause(id).await
     }
 

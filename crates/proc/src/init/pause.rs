@@ -30,7 +30,8 @@ impl Init {
             _ => None,
         });
         if let Some(process) = running {
-            self.config.engine.pause(self.id()).await?;
+            let engine = &self.config.engine;
+            engine.pause(self.id(), process.pid()).await?;
             permit.commit(State::Paused(process));
         }
         Ok(())
