@@ -7,7 +7,7 @@ use std::{
     mem::MaybeUninit,
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
 };
 
 use rustix::{
@@ -91,21 +91,15 @@ fn a_signal_during_a_dump_cancels_it() {
         (Signal::HUP, "SIGHUP", 129),
         (Signal::QUIT, "SIGQUIT", 131),
     ] {
-        let dump = writing_pages(&victim, &images);
-        kill_process(Pid::from_child(&dump), signal).unwrap();
-        let dump = Done::from(dump.wait_with_output().unwrap());
-        assert_eq!(
-            (dump.status, dump.stdout.as_str()),
-            (status, ""),
-            "{dump:?}"
-        );
-        let (first, last) = dump.stderr.trim_end().split_once('\n').unwrap();
-        assert_eq!(first, format!("stasis: {name}: cancelling"));
+        let mut dump = Writing::start(&victim, &images);
+        dump.answers(signal, &format!("stasis: {name}: cancelling\n"));
+        let (dump, last) = dump.goes_on();
+        assert_eq!((dump.status, dump.stdout.as_str()), (status, ""), "{last}");
         assert!(
-            last.starts_with("stasis: the dump was cancelled; process "),
+            last.starts_with("the dump was cancelled; process "),
             "{last}"
         );
-        runs_on(last, &victim);
+        runs_on(&last, &victim);
         // Not even the directory is removed, which was there before.
         fs::remove_dir(&images).unwrap();
     }
@@ -119,25 +113,12 @@ fn a_second_signal_does_not_hurry_a_cancellation() {
     let scratch = Scratch::new();
     let victim = Victim::start(&scratch, 512);
     let images = scratch.word("images");
-    let mut dump = writing_pages(&victim, &images);
-    // It cannot end before both have come.
-    let criu = Held::new(only_child(dump.id()));
-    criu.stop();
-    let ours = Pid::from_child(&dump);
-    let mut stderr = BufReader::new(dump.stderr.take().unwrap());
+    let mut dump = Writing::start(&victim, &images);
     for answer in ["cancelling\n", "still cancelling, "] {
-        kill_process(ours, Signal::INT).unwrap();
-        let mut said = String::new();
-        stderr.read_line(&mut said).unwrap();
-        let answer = format!("stasis: SIGINT: {answer}");
-        assert!(said.starts_with(&answer), "{said}");
+        dump.answers(Signal::INT, &format!("stasis: SIGINT: {answer}"));
     }
-    criu.go_on();
-
-    assert_eq!(dump.wait().unwrap().code(), Some(130));
-    let mut last = String::new();
-    stderr.read_to_string(&mut last).unwrap();
-    let last = one_line(&last);
+    let (dump, last) = dump.goes_on();
+    assert_eq!(dump.status, 130, "{last}");
     assert!(
         last.starts_with("the dump was cancelled; process "),
         "{last}"
@@ -242,18 +223,50 @@ fn what_cannot_be_said_does_not_hide_what_was_done() {
     victim.was_dumped();
 }
 
-/// A dump of a victim into the new directory `images`, when CRIU has begun to write pages.
-fn writing_pages(victim: &Victim, images: &str) -> Child {
-    fs::create_dir(images).unwrap();
-    let begun = Begun::watch(Path::new(images));
-    let pid = victim.pid().to_string();
-    let dump = stasis(["dump", "-t", &pid, "-D", images])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    begun.wait();
-    dump
+/// A dump that writes pages, and whose CRIU is stopped, so that it cannot be over too soon.
+struct Writing {
+    dump: Child,
+    stderr: BufReader<ChildStderr>,
+    criu: Held,
+}
+
+impl Writing {
+    /// Dumps a victim into the new directory `images`.
+    fn start(victim: &Victim, images: &str) -> Self {
+        fs::create_dir(images).unwrap();
+        let begun = Begun::watch(Path::new(images));
+        let pid = victim.pid().to_string();
+        let mut dump = stasis(["dump", "-t", &pid, "-D", images])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        begun.wait();
+        let criu = Held::new(only_child(dump.id()));
+        criu.stop();
+        Self {
+            stderr: BufReader::new(dump.stderr.take().unwrap()),
+            dump,
+            criu,
+        }
+    }
+
+    /// Sends it a signal, for which it has this answer.
+    fn answers(&mut self, signal: Signal, answer: &str) {
+        kill_process(Pid::from_child(&self.dump), signal).unwrap();
+        let mut said = String::new();
+        self.stderr.read_line(&mut said).unwrap();
+        assert!(said.starts_with(answer), "{said}");
+    }
+
+    /// Lets it go on to its end, and gives what it says at last.
+    fn goes_on(mut self) -> (Done, String) {
+        self.criu.go_on();
+        let mut last = String::new();
+        self.stderr.read_to_string(&mut last).unwrap();
+        let done = Done::from(self.dump.wait_with_output().unwrap());
+        (done, one_line(&last))
+    }
 }
 
 /// An error ends with the word that the process runs on, and so it does.
