@@ -239,7 +239,7 @@ pub fn directories<const N: usize>(all: &TempDir) -> [PathBuf; N] {
 }
 
 /// Ends a restored tree, and waits until all of it is gone.
-fn end(root: Pid) {
+pub fn end(root: Pid) {
     let pids = victim::tree(root.as_raw_pid().cast_unsigned());
     for pid in &pids {
         victim::kill(*pid);
