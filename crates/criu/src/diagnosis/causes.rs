@@ -235,6 +235,11 @@ known_causes! {
     ParentUnusable(Dump) ["Pid-reuse detection failed: no parent inventory"],
         "the parent image tells nothing by which a process could be known again",
         "make the parent by a pre-dump, or by a dump with `track_mem`";
+    // CRIU says the same of both; that there is no parent here tells them apart.
+    ParentAtPageServer(Dump) ["Pid-reuse detection failed: no parent inventory"],
+        "the page server answered that it has a parent image, and the dump has none",
+        "see whether it wants TLS, whose first words are taken for that answer; else give a parent \
+         to both or to neither";
 
     // Of restores.
     PidTaken(Restore) ["Can't fork for *: File exists"],

@@ -109,13 +109,30 @@ fn known_among<'a>(
                 KnownCause::ImageMissing => missing_image(log, line),
                 _ => None,
             };
+            let known = match known {
+                KnownCause::ParentUnusable if is_page_servers_parent(log) => {
+                    KnownCause::ParentAtPageServer
+                }
+                known => known,
+            };
             Finding {
                 text: which.unwrap_or(text).to_owned(),
                 known: Some(known),
             }
         })
-        // What a page server that wants TLS says is taken for a parent's answer.
-        .min_by_key(|finding| finding.known == Some(KnownCause::ParentUnusable))
+        // Where the connection was lost as well, that tells more.
+        .min_by_key(|finding| finding.known == Some(KnownCause::ParentAtPageServer))
+}
+
+/// Whether the parent that CRIU misses is one that only the page server spoke of. CRIU warns of
+/// one of its own that it cannot use (4.2.1, criu/image.c, `get_parent_inventory`).
+fn is_page_servers_parent(log: &str) -> bool {
+    let warned = |text: &str| {
+        text.contains("arent pre-dump inventory") || text.contains("open parent directory")
+    };
+    let mut statements = log.lines().map(statement);
+    let serves = |text: &str| text.contains("Disconnect from the page server");
+    statements.clone().any(serves) && !statements.any(warned)
 }
 
 /// Which image the error in `line` is about: the last that CRIU did not find before. It does not

@@ -109,6 +109,11 @@ const RECORDED: &[(&str, Request, Option<KnownCause>)] = &[
     ("dump-clear-to-tls-4.2.1.log", Dump, Some(PageServerLost)),
     ("dump-tls-to-clear-4.2.1.log", Dump, Some(TlsFailed)),
     ("dump-tls-other-authority-4.2.1.log", Dump, Some(TlsFailed)),
+    (
+        "dump-parent-at-page-server-4.2.1.log",
+        Dump,
+        Some(ParentAtPageServer),
+    ),
     ("dump-parent-unusable-4.2.1.log", Dump, Some(ParentUnusable)),
     ("dump-disk-full-4.2.1.log", Dump, Some(NoSpace)),
     ("dump-disk-full-4.1.1.log", Dump, Some(NoSpace)),
