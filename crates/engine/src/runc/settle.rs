@@ -72,7 +72,7 @@ pub(super) async fn wait_frozen(runc: &Runc, init: Pid) -> Result<()> {
 }
 
 /// Freezes the container, if the caller has not, with no process in vfork. Gives whether it was
-/// running, and so is to be [put back](put_back) afterwards.
+/// running, and so is to be [thawed](thaw) afterwards.
 pub(super) async fn freeze(runc: &Runc, id: &str, frozen: bool) -> Result<bool> {
     let (was_running, init) = match runc.state(id).await? {
         EngineState {
