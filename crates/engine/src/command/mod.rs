@@ -160,15 +160,19 @@ impl Call<'_> {
             .args(&self.arguments);
         let mark = log::Mark::set(self.runtime.log.clone());
         tracing::debug!(engine = %self.runtime.kind, arguments = ?self.arguments, "{}", self.verb);
-        let enough = async {
-            tokio::select! {
-                failure = process::passed(self.deadline) => failure,
-                failure = process::given_up(self.given_up) => failure,
-            }
-        };
-        let ended = process::run_until(command, &self.runtime.children, self.streams, enough).await;
         let engine = self.runtime.kind;
         let verb = self.verb;
+        let enough = async {
+            tokio::select! {
+                after = process::passed(self.deadline) => Error::Deadline { engine, verb, after },
+                () = process::given_up(self.given_up) => Error::Failed {
+                    engine,
+                    verb,
+                    message: "it was given up, and killed".to_owned(),
+                },
+            }
+        };
+        let ended = process::run(command, &self.runtime.children, self.streams, enough).await;
         match ended {
             Ok(ended) if ended.status.success() => Ok(ended.stdout),
             Ok(ended) => {
@@ -179,16 +183,7 @@ impl Call<'_> {
                     message: shortened(&message),
                 })
             }
-            Err(Failure::Deadline(after)) => Err(Error::Deadline {
-                engine,
-                verb,
-                after,
-            }),
-            Err(Failure::GivenUp) => Err(Error::Failed {
-                engine,
-                verb,
-                message: "it was given up, and killed".to_owned(),
-            }),
+            Err(Failure::Enough(why)) => Err(why),
             Err(Failure::Spawn(source)) => Err(Error::run(
                 self.runtime.binary.display().to_string(),
             )(source)),
@@ -207,20 +202,16 @@ pub(crate) async fn output(
 ) -> Result<String> {
     let mut command = tokio::process::Command::new(program);
     command.arg(argument);
-    match process::run(command, children, Streams::Captured, Some(deadline)).await {
+    let enough = process::passed(Some(deadline));
+    match process::run(command, children, Streams::Captured, enough).await {
         Ok(ended) => Ok(String::from_utf8_lossy(&ended.stdout).into_owned()),
         Err(Failure::Spawn(source)) => Err(Error::run(name)(source)),
-        Err(Failure::Deadline(after)) => Err(Error::Binary {
+        Err(Failure::Enough(after)) => Err(Error::Binary {
             binary: name.to_owned(),
             source: io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!("`{argument}` did not end within {after:?}"),
             ),
-        }),
-        // Nobody gives it up.
-        Err(Failure::GivenUp) => Err(Error::Binary {
-            binary: name.to_owned(),
-            source: io::ErrorKind::Interrupted.into(),
         }),
     }
 }

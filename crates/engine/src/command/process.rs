@@ -49,16 +49,14 @@ pub(super) struct Ended {
 
 /// Why there is no [`Ended`].
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum Failure<E> {
     /// The program could not be started, or not be waited for.
     Spawn(io::Error),
-    /// The deadline passed. The process group was killed and the child reaped.
-    Deadline(Duration),
-    /// It was given up, with the same consequences.
-    GivenUp,
+    /// It was enough, for this reason. The process group was killed and the child reaped.
+    Enough(E),
 }
 
-impl From<io::Error> for Failure {
+impl<E> From<io::Error> for Failure<E> {
     fn from(source: io::Error) -> Self {
         Self::Spawn(source)
     }
@@ -72,23 +70,13 @@ const STDERR_CAP: usize = 64 << 10;
 /// How long a killed child is waited for.
 const REAPING: Duration = Duration::from_secs(5);
 
-/// Runs `command` to its end, or until its deadline.
-pub(super) async fn run(
-    command: Command,
-    children: &Children,
-    streams: Streams,
-    deadline: Option<Duration>,
-) -> Result<Ended, Failure> {
-    run_until(command, children, streams, passed(deadline)).await
-}
-
 /// Runs `command` to its end, or until `enough`, which says why.
-pub(super) async fn run_until(
+pub(super) async fn run<E>(
     mut command: Command,
     children: &Children,
     streams: Streams,
-    enough: impl Future<Output = Failure>,
-) -> Result<Ended, Failure> {
+    enough: impl Future<Output = E>,
+) -> Result<Ended, Failure<E>> {
     // Both would make runc take the shim's own descriptors and sockets for the container's.
     command.env_remove("LISTEN_FDS").env_remove("NOTIFY_SOCKET");
     command.process_group(0);
@@ -102,13 +90,13 @@ pub(super) async fn run_until(
         status = running.wait() => status?,
         never = drain(stdout.as_mut()) => match never {},
         never = drain(stderr.as_mut()) => match never {},
-        failure = enough => {
+        why = enough => {
             running.kill();
             // What does not die at once is stuck in the kernel; it is reaped when that lets go.
             if let Ok(status) = timeout(REAPING, running.wait()).await {
                 status?;
             }
-            return Err(failure);
+            return Err(Failure::Enough(why));
         }
     };
     Ok(Ended {
@@ -119,22 +107,22 @@ pub(super) async fn run_until(
 }
 
 /// The passing of a deadline.
-pub(super) async fn passed(deadline: Option<Duration>) -> Failure {
+pub(super) async fn passed(deadline: Option<Duration>) -> Duration {
     match deadline {
         Some(after) => {
             sleep(after).await;
-            Failure::Deadline(after)
+            after
         }
         None => pending().await,
     }
 }
 
 /// That a call is given up, by something that is sent.
-pub(super) async fn given_up(by: Option<oneshot::Receiver<()>>) -> Failure {
+pub(super) async fn given_up(by: Option<oneshot::Receiver<()>>) {
     if let Some(by) = by
         && by.await.is_ok()
     {
-        return Failure::GivenUp;
+        return;
     }
     // Nobody is left who could.
     pending().await
