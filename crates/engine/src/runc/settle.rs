@@ -97,12 +97,10 @@ pub(super) async fn freeze(runc: &Runc, id: &str, frozen: bool) -> Result<bool> 
     };
     match settled {
         Ok(()) => Ok(was_running),
-        failed if was_running => thaw(runc, id, failed).await.map(|()| was_running),
-        failed => {
+        Err(error) if was_running => thaw(runc, id, Err(error)).await,
+        Err(error) => {
             let back = runc.pause(id, init).await;
-            put_back(runc, id, true, back, failed)
-                .await
-                .map(|()| was_running)
+            put_back(runc, id, true, back, Err(error)).await
         }
     }
 }
