@@ -199,7 +199,7 @@ async fn a_criu_that_somebody_kills_leaves_nothing_of_a_container_that_it_was_re
     let directory = tempfile::tempdir().unwrap();
     let [images] = directories(&directory);
     dump_container(&criu, &images).await;
-    let mut round = 0;
+    let (mut round, mut missed) = (0, 0);
     while round < ROUNDS {
         let over = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&over);
@@ -209,7 +209,11 @@ async fn a_criu_that_somebody_kills_leaves_nothing_of_a_container_that_it_was_re
         over.store(true, Ordering::Relaxed);
         killed.await.unwrap();
         match restored {
-            Ok(restored) => end(restored.pid),
+            Ok(restored) => {
+                end(restored.pid);
+                missed += 1;
+                assert!(missed < 10 * ROUNDS, "CRIU is never killed");
+            }
             Err(error) => {
                 assert!(matches!(error, Error::NoReply { .. }), "{error:?}");
                 assert!(error.left().is_empty(), "round {round}: {error}");
