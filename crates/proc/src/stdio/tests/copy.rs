@@ -1,5 +1,7 @@
 //! The pump's other way, for what cannot be spliced.
 
+use std::io::Read as _;
+
 use rustix::fs::inotify;
 
 use super::*;
