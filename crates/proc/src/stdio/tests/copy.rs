@@ -1,7 +1,5 @@
 //! The pump's other way, for what cannot be spliced.
 
-use std::io::Read as _;
-
 use rustix::fs::inotify;
 
 use super::*;
@@ -70,10 +68,7 @@ async fn the_copying_pump_loses_nothing() {
     let pumping = tokio::spawn(async move { pump.copy().await });
     let sent = bytes(1 << 20);
     let writing = write_all(source, sent.clone());
-    let reading = tokio::task::spawn_blocking(move || {
-        let mut got = Vec::new();
-        File::from(sink).read_to_end(&mut got).map(|_| got).unwrap()
-    });
+    let reading = read_to_end(sink);
     pumping.await.unwrap().unwrap();
     writing.await.unwrap();
     assert!(reading.await.unwrap() == sent);
