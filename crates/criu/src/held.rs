@@ -122,9 +122,15 @@ impl Held {
 
     /// Has it been reaped, so that its number may be another's?
     pub fn is_reaped(&self) -> bool {
-        let asked = sys::send_signal(self.pidfd.as_fd(), 0);
-        asked.is_err_and(|error| error.raw_os_error() == Some(Errno::SRCH.raw_os_error()))
+        is_reaped(self.pidfd.as_fd())
     }
+}
+
+/// Has a process been reaped, so that its number may be another's? One that has merely ended takes
+/// signals still.
+pub(crate) fn is_reaped(pidfd: BorrowedFd<'_>) -> bool {
+    let asked = sys::send_signal(pidfd, 0);
+    asked.is_err_and(|error| error.raw_os_error() == Some(Errno::SRCH.raw_os_error()))
 }
 
 /// Waits for the end of a process, for so long at most. Whether it has ended, be it as a zombie.

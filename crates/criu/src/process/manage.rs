@@ -24,7 +24,10 @@ use super::{
     Attached, Exit, ProcessError, TaskState, Tree,
     procfs::{Entry, Stat},
 };
-use crate::{held::ends_within, sys};
+use crate::{
+    held::{ends_within, is_reaped},
+    sys,
+};
 
 /// How long the parent of an ended process is given to take its status, or a tracer to leave it
 /// to us.
@@ -89,16 +92,14 @@ impl Managed {
     /// # Errors
     /// If there is no such process.
     pub fn take_over(pid: u32) -> Result<Self, ProcessError> {
-        // In this order: a process that still lives when its directory has been opened has had its
-        // number all the time since the pidfd, so both are of the same one.
         let pidfd = open(pid)?;
         let entry = Entry::open(pid)?;
-        let stat = entry.stat()?;
-        if TaskState::of(stat.state) != TaskState::Zombie
-            && ends_within(pidfd.as_fd(), Duration::ZERO)
-        {
+        // Who is not reaped yet has kept its number since the pidfd was opened, so that the
+        // directory is of the same process.
+        if is_reaped(pidfd.as_fd()) {
             return Err(ProcessError::Gone { pid });
         }
+        let stat = entry.stat()?;
         let child = is_child(pidfd.as_fd(), pid)?;
         Ok(Self::hold(pidfd, entry, &stat, child))
     }
