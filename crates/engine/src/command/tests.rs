@@ -136,20 +136,30 @@ async fn a_deadline_ends_the_whole_group() {
     let fifo = directory.path().join("held");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
     let runtime = runtime(directory.path(), "sleep 1000 3> held & sleep 1000");
-    let held = fifo.clone();
+    let deadline = Duration::from_secs(500);
+    let (runs, started) = tokio::sync::oneshot::channel();
     // Opening waits for the grandchild; the end of the file, for its death.
-    let grandchild = tokio::task::spawn_blocking(move || fs::read(held));
+    let grandchild = tokio::task::spawn_blocking(move || {
+        let mut held = fs::File::open(fifo)?;
+        runs.send(()).expect("somebody waits");
+        held.read_to_end(&mut Vec::new())
+    });
+    // However long it takes to start, it passes only then.
+    let passes = async {
+        started.await.expect("it starts");
+        tokio::time::pause();
+        tokio::time::advance(deadline).await;
+        tokio::time::resume();
+    };
     let began = Instant::now();
-    let error = runtime
-        .call("verb", Some(Duration::from_millis(300)))
-        .run()
-        .await;
+    let call = runtime.call("verb", Some(deadline));
+    let (error, ()) = tokio::join!(call.run(), passes);
     let error = error.expect_err("hangs");
     assert!(
         matches!(error, Error::Deadline { verb: "verb", .. }),
         "{error:?}"
     );
-    assert_eq!(grandchild.await.expect("joins").expect("reads"), b"");
+    assert_eq!(grandchild.await.expect("joins").expect("reads"), 0);
     assert!(began.elapsed() < Duration::from_secs(100));
 }
 
