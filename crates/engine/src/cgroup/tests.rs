@@ -96,24 +96,25 @@ async fn a_cgroup_is_told_once_more_to_freeze_only_if_it_was_told_itself() {
         switch,
     };
     let briefly = Some(Duration::from_millis(20));
+    let long = Some(Duration::from_secs(100));
     write("cgroup.procs", "12\n");
     write("freezer.state", "FREEZING\n");
     write("freezer.self_freezing", "0\n");
     assert!(!at(VERSION_1).frozen(briefly).await.expect("is read"));
     assert_eq!(read("freezer.state"), "FREEZING\n");
     write("freezer.self_freezing", "1\n");
-    assert!(at(VERSION_1).frozen(briefly).await.expect("is read"));
+    assert!(at(VERSION_1).frozen(long).await.expect("is read"));
     assert_eq!(read("freezer.state"), "FROZEN");
 
     write("cgroup.freeze", "0\n");
     write("cgroup.events", "populated 1\nfrozen 0\n");
     assert!(!at(VERSION_2).frozen(briefly).await.expect("is read"));
     write("cgroup.events", "populated 1\nfrozen 1\n");
-    assert!(at(VERSION_2).frozen(briefly).await.expect("is read"));
+    assert!(at(VERSION_2).frozen(long).await.expect("is read"));
     // Nobody is left to wait for.
     write("cgroup.events", "populated 0\nfrozen 0\n");
     write("cgroup.procs", "");
-    assert!(at(VERSION_2).frozen(briefly).await.expect("is read"));
+    assert!(at(VERSION_2).frozen(long).await.expect("is read"));
 }
 
 #[test]
