@@ -27,18 +27,20 @@ pub(super) fn start(monitor: &Arc<ProcessMonitor>) -> io::Result<()> {
         let why = "the kernel lists no children, it needs CONFIG_PROC_CHILDREN";
         io::Error::new(error.kind(), why)
     })?;
+    // Here, and not when the task is first run: what has died before is reaped when this returns,
+    // and from then on nothing is done until a child ends.
+    sweep(monitor);
     tokio::spawn(run(Arc::downgrade(monitor), deaths));
     Ok(())
 }
 
-/// Sweeps once, and again whenever a child has ended. SIGCHLD coalesces, so one tells of many.
+/// Sweeps whenever a child has ended. SIGCHLD coalesces, so one tells of many.
 async fn run(monitor: Weak<ProcessMonitor>, mut deaths: Signal) {
-    while let Some(monitor) = monitor.upgrade() {
-        sweep(&monitor);
-        drop(monitor);
-        if deaths.recv().await.is_none() {
+    while deaths.recv().await.is_some() {
+        let Some(monitor) = monitor.upgrade() else {
             return;
-        }
+        };
+        sweep(&monitor);
     }
 }
 
