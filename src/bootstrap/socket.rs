@@ -192,10 +192,16 @@ mod tests {
     fn the_socket_of_a_dead_shim_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let address = address(&dir);
+        let path = path_of(&address);
 
-        drop(bind(&address).unwrap());
+        // It has never listened: one that did would do so a moment longer, where another test's
+        // thread forks and the child has it open until it calls execve(2).
+        make_directory(path).unwrap();
+        let dead = unix_socket(SocketFlags::CLOEXEC).unwrap();
+        rustix::net::bind(&dead, &SocketAddrUnix::new(path).unwrap()).unwrap();
+        drop(dead);
 
-        assert!(path_of(&address).exists());
+        assert!(path.exists());
         assert!(matches!(bind(&address).unwrap(), Socket::Bound(_)));
     }
 
