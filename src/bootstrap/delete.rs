@@ -150,7 +150,9 @@ impl Init {
             Err(rustix::io::Errno::SRCH) => return Ok(()),
             Err(errno) => return Err(errno.into()),
         };
-        if !self.is_older(age_of_process(pid)?) {
+        // In this order: where time passes between the two, what is ours does not become younger.
+        let file = self.written.elapsed().unwrap_or_default();
+        if age_of_process(pid)? + SLACK < file {
             return Ok(());
         }
         match pidfd_send_signal(&pidfd, Signal::KILL) {
@@ -164,11 +166,6 @@ impl Init {
             ))),
             _ => Ok(()),
         }
-    }
-
-    fn is_older(&self, process: Duration) -> bool {
-        let file = self.written.elapsed().unwrap_or_default();
-        process + SLACK >= file
     }
 }
 
