@@ -25,6 +25,7 @@ use containerd_shim_protos::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
@@ -107,9 +108,14 @@ impl Machine {
         let Ok(pidfd) = pidfd_open(self.pid(), PidfdFlags::empty()) else {
             return;
         };
-        pidfd_send_signal(&pidfd, signal).unwrap();
+        match pidfd_send_signal(&pidfd, signal) {
+            // It had ended before, and its new parent has reaped it since.
+            Err(Errno::SRCH) => return,
+            sent => sent.unwrap(),
+        }
+        // Longer than any machine stands still.
         let limit = Timespec {
-            tv_sec: 5,
+            tv_sec: 100,
             tv_nsec: 0,
         };
         let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).unwrap();
@@ -424,12 +430,14 @@ fn delete_ends_in_time_though_the_runtime_hangs() {
     let output = run(machine.shim().arg("delete"), b"");
 
     assert!(output.status.success(), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("within 3s"), "{stderr}");
+    // It has not waited for the runtime; how fast the machine is, is not judged.
     assert!(
-        begun.elapsed() < Duration::from_secs(5),
+        begun.elapsed() < Duration::from_secs(100),
         "{:?}",
         begun.elapsed()
     );
-    assert!(!output.stderr.is_empty());
 }
 
 #[test]

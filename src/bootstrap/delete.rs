@@ -36,6 +36,7 @@ const KILL: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
+const _: () = assert!(RUNTIME.as_secs() + KILL.tv_sec.unsigned_abs() < 5);
 
 /// How much later than the file with its pid a process may seem to have started: the kernel
 /// counts its start in hundredths of a second, and clocks are adjusted.

@@ -60,6 +60,7 @@ const BLOCKING_THREADS: usize = 4;
 /// there is to do that makes less than the 5 s that clients wait for a shim to end.
 const REPLY: Duration = Duration::from_secs(1);
 const EVENTS: Duration = Duration::from_secs(3);
+const _: () = assert!(REPLY.as_secs() + EVENTS.as_secs() < 5);
 
 /// Why the server cannot serve.
 #[derive(Debug, thiserror::Error)]

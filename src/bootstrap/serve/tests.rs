@@ -71,8 +71,9 @@ impl Shim {
             .unwrap()
     }
 
+    /// Waits for its end, for longer than any machine stands still.
     async fn end(self) {
-        timeout(Duration::from_secs(5), self.served)
+        timeout(Duration::from_secs(100), self.served)
             .await
             .unwrap()
             .unwrap()
