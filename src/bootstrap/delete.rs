@@ -18,6 +18,7 @@ use containerd_shim::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use stasis_engine::{Children, Settings, Timeouts, connect};
@@ -148,16 +149,20 @@ impl Init {
         // First the pidfd, then the question: what it stands for cannot change in between.
         let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
-            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            Err(Errno::SRCH) => return Ok(()),
             Err(errno) => return Err(errno.into()),
         };
         // In this order: where time passes between the two, what is ours does not become younger.
         let file = self.written.elapsed().unwrap_or_default();
-        if age_of_process(pid)? + SLACK < file {
+        let process = match age_of_process(pid) {
+            Err(error) if is_gone(&error) => return Ok(()),
+            age => age?,
+        };
+        if process + SLACK < file {
             return Ok(());
         }
         match pidfd_send_signal(&pidfd, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Ok(()) | Err(Errno::SRCH) => {}
             Err(errno) => return Err(errno.into()),
         }
         match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&KILL))? {
@@ -174,6 +179,12 @@ fn age_of_process(pid: Pid) -> io::Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
     let uptime = fs::read_to_string("/proc/uptime")?;
     age(&stat, &uptime).ok_or_else(|| io::Error::other("/proc says nothing of its start"))
+}
+
+/// Whether a process was reaped before its file in `/proc` was opened, or before it was read.
+fn is_gone(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::NOENT | Errno::SRCH))
 }
 
 /// The time since a process started, by `/proc/PID/stat` and `/proc/uptime` (proc(5)).
@@ -252,6 +263,21 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         init.end().unwrap();
+    }
+
+    #[test]
+    fn a_process_that_is_reaped_meanwhile_is_gone_wherever_its_age_is_looked_for() {
+        let bundle = tempfile::tempdir().unwrap();
+        let mut child = sleeper(bundle.path());
+        let pid = Pid::from_child(&child);
+        let stat = fs::File::open(format!("/proc/{}/stat", child.id())).unwrap();
+        age_of_process(pid).unwrap();
+
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        assert!(is_gone(&age_of_process(pid).unwrap_err()));
+        assert!(is_gone(&io::read_to_string(stat).unwrap_err()));
     }
 
     #[test]
