@@ -391,7 +391,10 @@ async fn a_criu_that_does_not_know_the_request_is_an_error() {
 
 #[tokio::test]
 async fn two_replies_are_none() {
-    let (_, error) = dump_fails("take\nreply\nreply\nexit 0").await;
+    let fake = Fake::plays_to_its_end("take\nreply\nreply\nexit 0");
+    let error = within(fake.criu.dump(&fake.dump()).into_future())
+        .await
+        .unwrap_err();
     assert!(
         matches!(
             error,
@@ -412,7 +415,7 @@ async fn a_restore_that_may_have_succeeded_names_what_is_there() {
         "take\nnotify post-restore 4711\nreply-bare\nexit 0",
         "take\nnotify post-restore 4711\ntell-with-fd pre-resume\nreply\nexit 0",
     ] {
-        let fake = Fake::plays(steps);
+        let fake = Fake::plays_to_its_end(steps);
         let error = within(fake.criu.restore(&fake.options()).into_future())
             .await
             .unwrap_err();
@@ -736,12 +739,14 @@ async fn the_network_is_unlocked_whyever_a_dump_is_given_up() {
     assert!(!locks.locked);
     fake.leaves_nothing().await;
 
-    // CRIU does not come to it: it has to be killed, or ends by itself.
-    for end in ["hang", "exit 1"] {
+    // CRIU does not come to it: it has to be killed, or ends by itself. The hook has as long as
+    // CRIU had to end, and is over in an instant.
+    for (end, grace) in [("hang", PATIENCE / 6), ("exit 1", PATIENCE)] {
         let fake = Fake::plays(&format!("take\nnotify network-lock\n{end}"));
+        let criu = fake.criu.clone().grace(grace);
         let options = fake.dump();
         let mut locks = Locks::default();
-        let call = fake.criu.dump(&options).notify(&mut locks);
+        let call = criu.dump(&options).notify(&mut locks);
         let error = within(call.within(Duration::from_millis(200)).into_future())
             .await
             .unwrap_err();
@@ -753,20 +758,30 @@ async fn the_network_is_unlocked_whyever_a_dump_is_given_up() {
 
 #[tokio::test]
 async fn a_network_that_stays_locked_is_told() {
+    // Only one that hangs has its grace run out.
     let stuck = [
-        (true, "the lock is stuck"),
-        (false, "it was not over within the grace"),
+        (true, PATIENCE, "the lock is stuck"),
+        (
+            false,
+            Duration::from_millis(300),
+            "it was not over within the grace",
+        ),
     ];
-    for (fails, why) in stuck {
+    for (fails, grace, why) in stuck {
         let fake = Fake::plays(GIVES_UP_FROZEN);
+        let criu = fake.criu.clone().grace(grace);
         let options = fake.dump();
+        let (tell, under_way) = tokio::sync::oneshot::channel();
         let mut locks = Locks {
             fails,
             hangs: !fails,
+            under_way: Some(tell),
             ..Locks::default()
         };
-        let call = fake.criu.dump(&options).notify(&mut locks);
-        let error = within(call.within(Duration::from_millis(200)).into_future())
+        let call = criu.dump(&options).notify(&mut locks);
+        // The network is locked by then.
+        let under_way = async { under_way.await.unwrap() };
+        let error = within(call.until(under_way).into_future())
             .await
             .unwrap_err();
         let lock = Leftover::NetworkLock {
