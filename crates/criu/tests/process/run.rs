@@ -235,12 +235,12 @@ async fn a_log_is_appended_to() {
     assert_eq!(fs::metadata(&log).unwrap().mode() & 0o777, 0o600);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_status_of_a_grandchild_is_told_once_its_parent_took_it() {
     let mut parent = Run::new("sh")
         .args([
             "-c",
-            "exec 3<&0; (read word <&3; exit 5) & echo $!; wait $!; read nothing",
+            "exec 3<&0; (read word <&3; exit 5) & echo $!; wait $!; echo taken; read nothing",
         ])
         .stdio(Stdio::Pipes)
         .start()
@@ -251,7 +251,15 @@ async fn the_status_of_a_grandchild_is_told_once_its_parent_took_it() {
     let grandchild = Managed::take_over(line.trim().parse().unwrap()).unwrap();
     assert!(!grandchild.is_child());
     stdin.write_all(b"go\n").unwrap();
-    let exit = grandchild.exited().await.unwrap();
+    // The paused clock stands still while a thread works: the time that a parent has does not pass
+    // before it has taken the status.
+    let taken = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        stdout.read_line(&mut line).map(|_| line)
+    });
+    let (exit, taken) = tokio::join!(grandchild.exited(), taken);
+    assert_eq!(taken.unwrap().unwrap(), "taken\n");
+    let exit = exit.unwrap();
     // Before Linux 6.15 nobody but the parent is told.
     assert!(matches!(exit, Exit::Code(5) | Exit::Unknown), "{exit}");
     if kernel_keeps_exits() {
