@@ -30,6 +30,10 @@ const MAX_DESCRIPTORS: usize = 1 << 20;
 /// Linux 6.9.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// How long the number of a process that was reaped may stay taken: until whoever reaps it has gone
+/// on ([`sys::is_taken`]). Longer it is that of a session or a group, or of another process.
+pub(crate) const RELEASE: Duration = Duration::from_secs(1);
+
 /// A process, held.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -81,8 +85,8 @@ impl Held {
         ends_within(self.pidfd.as_fd(), time)
     }
 
-    /// Waits until `deadline` for it to end and to be reaped, and reaps it if it is ours. Whether
-    /// it is gone.
+    /// Waits until `deadline` for it to end, to be reaped and to leave its number to others, and
+    /// reaps it if it is ours. Whether it is gone.
     pub fn is_gone(&self, deadline: Instant) -> bool {
         if !self.ends_within(deadline.saturating_duration_since(Instant::now())) {
             return false;
@@ -94,6 +98,10 @@ impl Held {
             if Instant::now() >= deadline {
                 return false;
             }
+            thread::sleep(LOOK);
+        }
+        let released = deadline.min(Instant::now() + RELEASE);
+        while sys::is_taken(self.pid).unwrap_or_default() && Instant::now() < released {
             thread::sleep(LOOK);
         }
         true
@@ -175,11 +183,13 @@ mod tests {
         assert_eq!(held.entry().unwrap().pid(), child.id());
         held.send(Signal::KILL);
         assert!(held.ends_within(Duration::from_secs(60)));
-        // A zombie is in /proc still.
+        // A zombie is in /proc still, and has its number.
         assert!(held.entry().is_some());
+        assert!(sys::is_taken(held.pid).unwrap());
         assert!(held.is_gone(Instant::now() + Duration::from_secs(60)));
         assert!(held.entry().is_none());
         assert!(held.is_reaped());
+        assert!(!sys::is_taken(held.pid).unwrap());
         assert!(child.try_wait().is_err(), "somebody else has reaped it");
     }
 

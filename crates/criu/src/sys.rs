@@ -1,5 +1,6 @@
 //! The only unsafe code of the crate: what happens in a child between fork and exec, socket
-//! options that no crate has, a signal to one thread, and a descriptor in tokio's hands.
+//! options that no crate has, a signal to one thread, what the kernel knows of processes and their
+//! numbers, and a descriptor in tokio's hands.
 
 use std::{
     io,
@@ -201,6 +202,24 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> 
     match sent {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
+    }
+}
+
+/// Is `number` taken: by a process, reaped or not, by a thread, a group or a session?
+///
+/// Whoever reaps a process frees its number only after all that goes by processes, as kill(2) and
+/// `/proc` do, has forgotten it (`release_task` in kernel/exit.c): until then nothing can be
+/// restored with it. An owner of a file's signals may be a number that no process has any more.
+pub(crate) fn is_taken(number: Pid) -> io::Result<bool> {
+    let file = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+    // SAFETY: two numbers; the file is nobody else's, and no signal comes of it.
+    let owned = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, number.as_raw_pid()) };
+    match owned {
+        -1 => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            error => Err(error),
+        },
+        _ => Ok(true),
     }
 }
 

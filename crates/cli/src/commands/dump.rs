@@ -14,7 +14,7 @@ use stasis_criu::{
     Error, HookResult, Notify,
     process::{DumpPlan, FILE_NAME, Managed, ProcessError, State},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     Context, Ended,
@@ -24,6 +24,8 @@ use crate::{arguments::Dump, failure::Fate, progress::Progress};
 
 /// How long killed processes may take to be gone, memory and all.
 const DEATH: Duration = Duration::from_secs(5);
+/// How often it is looked whether they are, of which no event tells.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Dumps.
 pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<Ended> {
@@ -102,13 +104,20 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
 async fn gone(root: &Managed, plan: &DumpPlan) -> bool {
     let gone = async {
         root.exited().await?;
+        // An end whose status nobody has taken is an end to `root`.
+        while is_there(root)? {
+            sleep(LOOK).await;
+        }
         plan.gone().await
     };
-    let gone = matches!(timeout(DEATH, gone).await, Ok(Ok(())));
-    // An end whose status nobody has taken is an end to `root`.
-    gone && match Managed::take_over(root.pid()) {
-        Ok(there) => there.started() != root.started(),
-        Err(error) => matches!(error, ProcessError::Gone { .. }),
+    matches!(timeout(DEATH, gone).await, Ok(Ok(())))
+}
+
+fn is_there(process: &Managed) -> Result<bool, ProcessError> {
+    match Managed::take_over(process.pid()) {
+        Ok(there) => Ok(there.started() == process.started()),
+        Err(ProcessError::Gone { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, os::fd::OwnedFd, path::Path, time::Duration};
 
-use tokio::time::sleep;
+use rustix::process::Pid;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Attached, Choices, Managed, ProcessError, ProcessState, RestoreStdio, Tree,
@@ -13,7 +14,9 @@ use super::{
 };
 use crate::{
     Options, Request,
+    held::RELEASE,
     options::{Descriptor, External},
+    sys,
 };
 
 /// What CRIU has to be told to dump a tree.
@@ -185,8 +188,10 @@ impl DumpPlan {
     ///
     /// A restore needs this. The root is reaped by whoever manages it, but the others go to the
     /// next reaper above, and while one of them is a zombie its numbers are taken, that of the
-    /// root as its session too: CRIU fails with "File exists". If they go to nobody who reaps this
-    /// never ends, so a caller gives it a deadline.
+    /// root as its session too: CRIU fails with "File exists". So it does in the moment for which
+    /// the kernel keeps the number of a process that was reaped, which is waited for too, the
+    /// root's as well. If they go to nobody who reaps this never ends, so a caller gives it a
+    /// deadline.
     ///
     /// # Errors
     /// If a process cannot be waited for.
@@ -200,6 +205,16 @@ impl DumpPlan {
                 };
                 sleep(LOOK).await;
             }
+        }
+        let descendants = self.descendants.iter().map(|&(pid, _)| pid);
+        let numbers: Vec<_> = descendants
+            .chain([self.state.pid])
+            .filter_map(|pid| Pid::from_raw(pid.try_into().ok()?))
+            .collect();
+        let taken = |number: &Pid| sys::is_taken(*number).unwrap_or_default();
+        let released = Instant::now() + RELEASE;
+        while numbers.iter().any(taken) && Instant::now() < released {
+            sleep(LOOK).await;
         }
         Ok(())
     }
