@@ -8,3 +8,5 @@ mod dumps;
 mod failures;
 mod processes;
 mod streams;
+#[path = "../../../criu/tests/support/sys.rs"]
+mod sys;

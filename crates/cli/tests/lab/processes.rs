@@ -15,7 +15,10 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
-use crate::command::{Scratch, built, done, stasis};
+use crate::{
+    command::{Scratch, built, done, stasis},
+    sys,
+};
 
 /// For what takes an instant, on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,9 +55,7 @@ impl Held {
         // It may have ended.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         assert!(readable(&self.pidfd, PATIENCE));
-        eventually("it is reaped", || {
-            !fs::exists(format!("/proc/{}", self.pid)).unwrap()
-        });
+        sys::await_free(&[self.pid], PATIENCE);
     }
 
     /// Stops it, and waits until it has stopped.

@@ -91,6 +91,7 @@ async fn fifty_cancelled_restores_leave_nothing_and_can_be_tried_again() {
         .await
         .unwrap();
     assert!(victim.has_ended());
+    exerciser::await_end(&tree);
 
     let options = victim::options(&images).work_dir(work.clone());
     let began = Instant::now();
@@ -245,13 +246,5 @@ pub fn end(root: Pid) {
         victim::kill(*pid);
     }
     waitpid(Some(root), WaitOptions::empty()).unwrap();
-    let deadline = Instant::now() + victim::PATIENCE;
-    // The children of a killed process are reaped by the lab's first process.
-    while pids
-        .iter()
-        .any(|pid| fs::exists(format!("/proc/{pid}")).unwrap())
-    {
-        assert!(Instant::now() < deadline, "a killed process stays");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    exerciser::await_end(&pids);
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -13,7 +13,10 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use stasis_criu::Criu;
 use tempfile::TempDir;
 
-use crate::victim::{self, PATIENCE};
+use crate::{
+    sys,
+    victim::{self, PATIENCE},
+};
 
 /// A tree that is exercised. It ends when it is dropped.
 pub struct Exerciser {
@@ -142,14 +145,8 @@ pub async fn dumps_inet(criu: &Criu) -> bool {
     kernel < (6, 16) || criu.is_at_least(4, 2).await.unwrap()
 }
 
-/// Waits until none of `pids` is there: ended, and reaped by whoever has to, which for orphans is
-/// the lab's first process.
+/// Waits until none of `pids` is there, and nobody has their numbers. Orphans are reaped by the
+/// lab's first process.
 pub fn await_end(pids: &[u32]) {
-    let deadline = Instant::now() + PATIENCE;
-    let there = |pid: &u32| Path::new(&format!("/proc/{pid}")).exists();
-    while pids.iter().any(there) {
-        assert!(Instant::now() < deadline, "of {pids:?} some stay");
-        // Nobody tells of the end of a process that is not a child.
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    sys::await_free(pids, PATIENCE);
 }

@@ -16,5 +16,7 @@ mod programs;
 mod refusals;
 mod rounds;
 mod service;
+#[path = "../support/sys.rs"]
+mod sys;
 mod tree;
 mod victim;

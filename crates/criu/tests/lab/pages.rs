@@ -22,7 +22,10 @@ use rustix::{
 use stasis_criu::{Error, KnownCause, Options};
 use tempfile::TempDir;
 
-use crate::victim::{self, Victim};
+use crate::{
+    exerciser,
+    victim::{self, Victim},
+};
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
@@ -152,10 +155,12 @@ fn cause(error: &Error) -> Option<KnownCause> {
     }
 }
 
-/// Waits for the end of a child of this process that was dumped, so that its id is free.
-fn reap(pid: u32) {
-    let pid = Pid::from_raw(pid.cast_signed());
-    rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap();
+/// Waits for the end of a tree that was dumped, so that its ids are free. Its root is a child of this
+/// process.
+fn reap(tree: &[u32]) {
+    let root = Pid::from_raw(tree[0].cast_signed());
+    rustix::process::waitpid(root, rustix::process::WaitOptions::empty()).unwrap();
+    exerciser::await_end(tree);
 }
 
 /// A process that ends soon, held so that its end can be awaited whoever reaps it.

@@ -10,6 +10,7 @@ use stasis_criu::{Error, Leftover, Options};
 use crate::{
     cancelling::cancel_dumps,
     memory::Memory,
+    sys,
     victim::{self, Dice, Victim},
 };
 
@@ -89,6 +90,7 @@ async fn a_tree_lives_through_twenty_cancelled_pre_dumps_and_can_be_dumped_after
     .await
     .unwrap();
     assert!(victim.has_ended());
+    sys::await_free(&tree, victim::PATIENCE);
     let restored = criu.restore(&victim::options(next)).await.unwrap();
     assert!(memory.read() == contents, "the memory is another");
     victim.is_well(&tree);

@@ -14,14 +14,13 @@ mod lazy;
 mod memory;
 #[path = "../lab/programs.rs"]
 mod programs;
+#[path = "../support/sys.rs"]
+mod sys;
 #[allow(dead_code, reason = "the lab's tests use more of it, or less")]
 #[path = "../lab/victim.rs"]
 mod victim;
 
-use std::{
-    env, fs,
-    time::{Duration, Instant},
-};
+use std::env;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 use stasis_criu::Criu;
@@ -47,13 +46,6 @@ fn end(root: Pid) {
         victim::kill(*pid);
     }
     waitpid(Some(root), WaitOptions::empty()).unwrap();
-    let deadline = Instant::now() + victim::PATIENCE;
-    // The root's children are reaped by the machine's first process, which tells nobody.
-    while pids
-        .iter()
-        .any(|pid| fs::exists(format!("/proc/{pid}")).unwrap())
-    {
-        assert!(Instant::now() < deadline, "a killed process stays");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    // The root's children are reaped by the machine's first process.
+    sys::await_free(&pids, victim::PATIENCE);
 }

@@ -47,7 +47,7 @@ impl Dumped {
         let (tree, memory) = (victim.tree(), memory(victim.pid(), MIB));
         let options = victim::options(&directories.images).pid(victim.pid());
         victim::criu().dump(&options).await.unwrap();
-        reap(victim.pid());
+        reap(&tree);
         Self {
             victim,
             tree,

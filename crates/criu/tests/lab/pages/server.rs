@@ -84,7 +84,7 @@ async fn goes_over(
         .page_server(server);
     let (dumped, ()) = tokio::join!(criu.dump(&options).into_future(), served);
     dumped.unwrap();
-    reap(victim.pid());
+    reap(&before.tree);
     let has_pages = |name: &String| name.starts_with("pages-");
     assert!(!names(&directories.images).iter().any(has_pages));
     assert!(names(&directories.other).iter().any(has_pages));

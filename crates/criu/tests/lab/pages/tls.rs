@@ -42,7 +42,7 @@ async fn pages_that_went_over_tls_are_restored() {
         .page_server(PageServer::at(LOOPBACK.into(), server.port))
         .tls(certificates.tls());
     victim::criu().dump(&options).await.unwrap();
-    reap(victim.pid());
+    reap(&before.tree);
     let exit = server.wait().await.unwrap();
     assert!(exit.success(), "{exit}");
 
