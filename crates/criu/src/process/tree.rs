@@ -6,7 +6,7 @@
 //! `query-ext-files`), it is exact.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     path::{Path, PathBuf},
 };
 
@@ -158,7 +158,8 @@ impl Tree {
     /// If there is no such process, or `/proc` may not be read.
     pub fn read(pid: u32) -> Result<Self, ProcessError> {
         let entry = Entry::open(pid)?;
-        let root = Process::read(&entry, &entry.stat()?)?;
+        let stat = entry.stat()?;
+        let root = entry.while_it_lives(|entry| Process::read(entry, &stat))?;
         let mut tree = Self {
             processes: vec![root],
             mounts: BTreeMap::new(),
@@ -280,30 +281,23 @@ impl Tree {
             // The number is another's by now, or its parent died and it was given to a reaper.
             return Ok(None);
         }
-        Process::read(&entry, &stat).map(Some)
+        entry
+            .while_it_lives(|entry| Process::read(entry, &stat))
+            .map(Some)
     }
 
     /// Reads what belongs to namespaces: mounts and sockets, once for each.
     fn look_around(&mut self) -> Result<(), ProcessError> {
-        let mut networks = BTreeMap::new();
-        for process in &self.processes {
-            let Some(namespaces) = process.namespaces else {
-                continue;
-            };
-            let missing = !self.mounts.contains_key(&namespaces.mount);
-            if missing || !networks.contains_key(&namespaces.network) {
-                let entry = match Entry::open(process.pid) {
-                    Ok(entry) => entry,
-                    Err(ProcessError::Gone { .. }) => continue,
-                    Err(error) => return Err(error),
-                };
-                if missing {
-                    self.mounts.insert(namespaces.mount, entry.mounts()?);
-                }
-                networks.entry(namespaces.network).or_insert(entry);
-            }
+        let of = |process: &Process| process.namespaces;
+        let all = || self.processes.iter().filter_map(of);
+        let mounts: BTreeSet<_> = all().map(|all| all.mount).collect();
+        let networks: BTreeSet<_> = all().map(|all| all.network).collect();
+        for namespace in mounts {
+            let here = |process: &&Process| of(process).is_some_and(|all| all.mount == namespace);
+            let mounts = self.in_one_of(here, Entry::mounts)?;
+            self.mounts.extend(mounts.map(|mounts| (namespace, mounts)));
         }
-        let inodes: std::collections::HashSet<u64> = self
+        let inodes: HashSet<u64> = self
             .files()
             .filter(|(_, file)| file.kind == procfs::FileKind::Socket)
             .map(|(_, file)| file.inode)
@@ -312,32 +306,110 @@ impl Tree {
             return Ok(());
         }
         let ours = Namespaces::ours()?.network;
-        let wanted = |inode: u64| inodes.contains(&inode);
-        for (namespace, entry) in networks {
-            for socket in entry.internet_sockets(&wanted)? {
-                self.internet_sockets.insert(socket.inode, socket);
-            }
-            let unix = entry.unix_sockets(&wanted)?;
-            if unix.iter().any(|socket| socket.connected) {
-                let other = (namespace != ours)
-                    .then(|| entry.open_namespace("net"))
-                    .transpose()?;
-                let peers =
-                    unix_peers::peers(other, &wanted).map_err(|source| ProcessError::Kernel {
-                        what: "the peers of Unix sockets",
-                        source,
-                    })?;
-                let outside = |inode: u64| peers.values().any(|peer| *peer == inode);
-                for socket in entry.unix_sockets(&|inode| !wanted(inode) && outside(inode))? {
-                    self.unix_names
-                        .extend(socket.path.map(|path| (socket.inode, path)));
-                }
-                self.unix_peers.extend(peers);
-            }
-            for socket in unix {
-                self.unix_sockets.insert(socket.inode, socket);
-            }
+        for namespace in networks {
+            let here = |process: &&Process| of(process).is_some_and(|all| all.network == namespace);
+            let read = |entry: &Entry| Network::read(entry, namespace != ours, &inodes);
+            let Some(network) = self.in_one_of(here, read)? else {
+                continue;
+            };
+            let of_inode = |socket: InternetSocket| (socket.inode, socket);
+            self.internet_sockets
+                .extend(network.internet.into_iter().map(of_inode));
+            let of_inode = |socket: UnixSocket| (socket.inode, socket);
+            self.unix_sockets
+                .extend(network.unix.into_iter().map(of_inode));
+            self.unix_peers.extend(network.peers);
+            self.unix_names.extend(network.names);
         }
         Ok(())
+    }
+
+    /// What `read` gives of the first of the processes that `wanted` picks which does not end
+    /// meanwhile.
+    fn in_one_of<T>(
+        &self,
+        wanted: impl FnMut(&&Process) -> bool,
+        read: impl Fn(&Entry) -> Result<T, ProcessError>,
+    ) -> Result<Option<T>, ProcessError> {
+        for process in self.processes.iter().filter(wanted) {
+            let pid = process.pid;
+            match Entry::open(pid).and_then(|entry| entry.while_it_lives(&read)) {
+                Ok(read) => return Ok(Some(read)),
+                Err(ProcessError::Gone { .. }) if pid != self.root().pid => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The sockets of one network namespace that a tree holds.
+struct Network {
+    internet: Vec<InternetSocket>,
+    unix: Vec<UnixSocket>,
+    peers: HashMap<u64, u64>,
+    names: Vec<(u64, PathBuf)>,
+}
+
+impl Network {
+    /// That of `entry`, which is ours or not, with the sockets of these inodes.
+    fn read(entry: &Entry, foreign: bool, inodes: &HashSet<u64>) -> Result<Self, ProcessError> {
+        let wanted = |inode: u64| inodes.contains(&inode);
+        let mut network = Self {
+            internet: entry.internet_sockets(&wanted)?,
+            unix: entry.unix_sockets(&wanted)?,
+            peers: HashMap::new(),
+            names: Vec::new(),
+        };
+        if network.unix.iter().any(|socket| socket.connected) {
+            let other = foreign.then(|| entry.open_namespace("net")).transpose()?;
+            network.peers =
+                unix_peers::peers(other, &wanted).map_err(|source| ProcessError::Kernel {
+                    what: "the peers of Unix sockets",
+                    source,
+                })?;
+            let outside = |inode: u64| network.peers.values().any(|peer| *peer == inode);
+            let outside = entry.unix_sockets(&|inode| !wanted(inode) && outside(inode))?;
+            let names = outside.into_iter();
+            network.names = names
+                .filter_map(|socket| Some((socket.inode, socket.path?)))
+                .collect();
+        }
+        Ok(network)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        process::{Command, Stdio},
+        time::Duration,
+    };
+
+    use rustix::process::Pid;
+
+    use super::*;
+    use crate::held::Held;
+
+    #[test]
+    fn what_a_process_that_ends_cannot_tell_another_does() {
+        let ours = Tree::read(std::process::id()).unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let mut tree = Tree::read(child.id()).unwrap();
+        child.kill().unwrap();
+        let held = Held::take(Pid::from_child(&child)).unwrap();
+        assert!(held.ends_within(Duration::from_secs(60)));
+        let all = |_: &&Process| true;
+        // Of a zombie the kernel says "Invalid argument". The root is the one that is asked for.
+        let error = tree.in_one_of(all, Entry::mounts).unwrap_err();
+        assert!(matches!(error, ProcessError::Gone { pid } if pid == child.id()));
+        tree.processes.push(ours.root().clone());
+        tree.processes.reverse();
+        let ended = |process: &&Process| process.pid == child.id();
+        assert_eq!(tree.in_one_of(ended, Entry::mounts).unwrap(), None);
+        tree.processes.push(ours.root().clone());
+        let last = |process: &&Process| !std::ptr::eq(*process, tree.root());
+        assert!(tree.in_one_of(last, Entry::mounts).unwrap().is_some());
+        child.wait().unwrap();
     }
 }

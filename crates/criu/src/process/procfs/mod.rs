@@ -212,6 +212,18 @@ impl Entry {
         Ok(found)
     }
 
+    /// What `read` gives, or that it is gone where it ends meanwhile: for that the kernel has other
+    /// words too, as EINVAL for the mounts of a zombie and EACCES for the links of who was reaped.
+    pub(crate) fn while_it_lives<T>(
+        &self,
+        read: impl FnOnce(&Self) -> Result<T, ProcessError>,
+    ) -> Result<T, ProcessError> {
+        read(self).map_err(|error| match self.stat() {
+            Ok(stat) if !stat.is_exiting() => error,
+            _ => ProcessError::Gone { pid: self.pid },
+        })
+    }
+
     /// Is it still there, be it as a zombie?
     fn is_alive(&self) -> bool {
         statat(&self.directory, "stat", AtFlags::empty()).is_ok()
