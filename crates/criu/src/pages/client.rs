@@ -135,16 +135,29 @@ pub(super) fn for_criu(stream: TcpStream, silence: Duration) -> std::io::Result<
 mod tests {
     use std::{
         io::{ErrorKind, Read as _},
-        net::{TcpListener, TcpStream},
+        net::{SocketAddr, TcpListener, TcpStream},
+    };
+
+    use rustix::{
+        event::{PollFd, PollFlags},
+        net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with},
     };
 
     use super::*;
 
+    /// A socket at a port of its own, which does not listen.
+    fn bound() -> (OwnedFd, u16) {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
+        bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap();
+        (socket, address.port())
+    }
+
     #[tokio::test]
     async fn a_page_server_that_is_not_there_is_named() {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        // Bound, so that nobody else gets the port, and not listening.
+        let (_bound, port) = bound();
         let client = PageServerClient::new("127.0.0.1", port);
         let error = client.connect().await.unwrap_err();
         assert_eq!(
@@ -160,20 +173,12 @@ mod tests {
     #[tokio::test]
     async fn one_that_does_not_accept_is_given_up() {
         // Its queue takes one more than it says, and the kernel drops what comes then.
-        let listener = rustix::net::socket(
-            rustix::net::AddressFamily::INET,
-            rustix::net::SocketType::STREAM,
-            None,
-        )
-        .unwrap();
-        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        rustix::net::bind(&listener, &any).unwrap();
+        let (listener, port) = bound();
         rustix::net::listen(&listener, 0).unwrap();
-        let listener = TcpListener::from(listener);
-        let address = listener.local_addr().unwrap();
-        let _first = TcpStream::connect(address).unwrap();
-        let client =
-            PageServerClient::new("127.0.0.1", address.port()).within(Duration::from_millis(50));
+        let _first = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut queue = [PollFd::new(&listener, PollFlags::IN)];
+        rustix::event::poll(&mut queue, None).unwrap();
+        let client = PageServerClient::new("127.0.0.1", port).within(Duration::from_millis(50));
         let error = client.connect().await.unwrap_err();
         assert!(matches!(error, PagesError::NoAnswer { .. }), "{error}");
     }
