@@ -10,8 +10,10 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use rustix::process::{Pid, Signal};
-use stasis_criu::{Error, Leftover};
+use stasis_criu::{Error, HookResult, Leftover, Notify};
+use tokio::sync::oneshot;
 
 use crate::{
     cancelled::{directories, dump_container, end},
@@ -21,11 +23,22 @@ use crate::{
 
 const ROUNDS: u64 = 10;
 
+/// Keeps a dump from its end until CRIU has got its signal, however late that comes.
+struct Signalled(oneshot::Receiver<()>);
+
+#[async_trait]
+impl Notify for Signalled {
+    async fn post_dump(&mut self) -> HookResult {
+        Ok((&mut self.0).await?)
+    }
+}
+
 /// Sends `signal` to the CRIU that is this process's child, another time after it has begun to
-/// freeze `victim` in each round.
-async fn signal_criu(victim: u32, signal: Signal, round: u64) {
+/// freeze `victim` in each round. What comes with it is for that dump.
+fn signal_criu(victim: u32, signal: Signal, round: u64) -> (impl Future<Output = ()>, Signalled) {
     let after = Duration::from_millis(3 * round);
-    let sent = tokio::task::spawn_blocking(move || {
+    let (tell, signalled) = oneshot::channel();
+    let send = move || {
         let frozen = || {
             let status = fs::read_to_string(format!("/proc/{victim}/status")).unwrap();
             // Somebody traces it, or it is in a frozen cgroup.
@@ -37,11 +50,15 @@ async fn signal_criu(victim: u32, signal: Signal, round: u64) {
         let is_criu = |pid: &u32| {
             fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "criu\n")
         };
-        let criu = victim::children().into_iter().find(is_criu).unwrap();
+        let children = victim::children_of(std::process::id());
+        let criu = children.into_iter().find(is_criu).unwrap();
         std::thread::sleep(after);
         rustix::process::kill_process(Pid::from_raw(criu.cast_signed()).unwrap(), signal).unwrap();
-    });
-    sent.await.unwrap();
+        // Nobody waits for it where CRIU was not at the hook.
+        let _ = tell.send(());
+    };
+    let sent = async { tokio::task::spawn_blocking(send).await.unwrap() };
+    (sent, Signalled(signalled))
 }
 
 /// What is said to be left is of these processes, and nothing else. Whether all of them are there.
@@ -85,8 +102,9 @@ async fn a_criu_that_has_to_be_killed_leaves_what_the_error_says_and_connections
             .leave_running(true)
             .tcp_established(with_tcp);
         // A stopped one does not hear that its call is cancelled.
-        let stopped = signal_criu(victim.pid(), Signal::STOP, round);
-        let error = criu.dump(&options).until(stopped).await.unwrap_err();
+        let (stopped, mut hooks) = signal_criu(victim.pid(), Signal::STOP, round);
+        let call = criu.dump(&options).notify(&mut hooks).until(stopped);
+        let error = call.await.unwrap_err();
         let Error::Cancelled { left, .. } = &error else {
             panic!("round {round}: {error:?}");
         };
@@ -146,8 +164,9 @@ async fn a_criu_that_somebody_kills_leaves_what_the_error_says() {
             .pid(victim.pid())
             .freeze_cgroup(&freezer.0)
             .leave_running(true);
-        let killed = signal_criu(victim.pid(), Signal::KILL, round);
-        let (dumped, ()) = tokio::join!(criu.dump(&options).into_future(), killed);
+        let (killed, mut hooks) = signal_criu(victim.pid(), Signal::KILL, round);
+        let call = criu.dump(&options).notify(&mut hooks);
+        let (dumped, ()) = tokio::join!(call.into_future(), killed);
         let error = dumped.unwrap_err();
         let Error::NoReply { left, .. } = &error else {
             panic!("round {round}: {error:?}");

@@ -168,8 +168,16 @@ pub fn in_pid_namespace(arguments: &[&str]) -> (Child, u32) {
     // Closed when the process is ready.
     let said = std::io::read_to_string(parent.stdout.take().unwrap()).unwrap();
     assert_eq!(said, "ready\n");
-    let pid = tree(parent.id())[1];
+    let [pid] = children_of(parent.id())[..] else {
+        panic!("the shell has one child");
+    };
     (parent, pid)
+}
+
+/// The children of a process, those of its children not.
+pub fn children_of(parent: u32) -> Vec<u32> {
+    let children = parents().into_iter().filter(|(_, of)| *of == parent);
+    children.map(|(pid, _)| pid).collect()
 }
 
 /// A process and its children, of all depths.
