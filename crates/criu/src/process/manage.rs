@@ -29,9 +29,11 @@ use crate::{
     sys,
 };
 
-/// How long the parent of an ended process is given to take its status, or a tracer to leave it
-/// to us.
+/// How long the parent of an ended process is given to take its status.
 const PARENT: Duration = Duration::from_secs(1);
+/// How long a tracer is given to leave the status of a child to us. CRIU does as soon as it comes to
+/// it, and it is nobody else's, so that giving up helps none.
+const TRACER: Duration = Duration::from_secs(10);
 /// How often it is looked whether a tracer has.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -231,7 +233,7 @@ impl Managed {
                     }
                 }
             };
-            if let Ok(exit) = timeout(PARENT, ours).await {
+            if let Ok(exit) = timeout(TRACER, ours).await {
                 return exit;
             }
         } else if sys::pidfd_exit(self.pidfd.as_fd()).is_ok() {
