@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read, Write},
+    io::{self, BufRead as _, BufReader, Read, Write},
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::{Child, ChildStdout, Stdio},
@@ -96,13 +96,25 @@ fn status(pid: u32, heading: &str) -> String {
     String::from(value.unwrap().trim())
 }
 
-/// The one child of a process.
+/// The one child of a process. Not by its threads, which come and go, as `task/*/children` has it.
 pub fn only_child(pid: u32) -> u32 {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let children: String = tasks
-        .map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap())
+    let all = fs::read_dir("/proc").unwrap();
+    let children: Vec<u32> = all
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        // It may have ended.
+        .filter(|other| stat(*other).is_ok_and(|stat| stat[1] == pid.to_string()))
         .collect();
-    children.trim().parse().unwrap()
+    let [child] = children[..] else {
+        panic!("{pid} has the children {children:?}");
+    };
+    child
+}
+
+/// What `/proc/PID/stat` says behind the name (proc_pid_stat(5)): state, parent, group, session ...
+pub fn stat(pid: u32) -> io::Result<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    Ok(fields.split(' ').map(String::from).collect())
 }
 
 /// Waits until there is something to read.

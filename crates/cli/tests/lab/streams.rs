@@ -16,7 +16,7 @@ use rustix::{
 
 use crate::{
     command::{Done, Scratch, done, stasis},
-    processes::{Counter, Held, Lines, PATIENCE, Victim, dump, readable},
+    processes::{Counter, Held, Lines, PATIENCE, Victim, dump, readable, stat},
 };
 
 /// Counts the lines that it reads, says so, and ends with its input.
@@ -89,11 +89,8 @@ fn a_job_in_the_session_of_another_comes_back_into_that_of_whoever_restores() {
     assert_eq!(counter.ask(), 2);
 }
 
-/// The session of a process (proc_pid_stat(5)).
 fn session(pid: u32) -> u32 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    fields.split(' ').nth(3).unwrap().parse().unwrap()
+    stat(pid).unwrap()[3].parse().unwrap()
 }
 
 /// Starts `stasis` with pipes.
