@@ -9,12 +9,14 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use rustix::{
     io::FdFlags,
     process::{Pid, Signal, kill_process},
 };
-use stasis_criu::{Criu, Error, Leftover, Request, options::InheritedFd};
+use stasis_criu::{Criu, Error, HookResult, Leftover, Notify, Request, options::InheritedFd};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use crate::{
     exerciser::{self, Exerciser},
@@ -126,6 +128,16 @@ async fn writes_memory(images: &Path) {
     }
 }
 
+/// Keeps a dump from its end: it can only be cancelled.
+struct NeverEnds;
+
+#[async_trait]
+impl Notify for NeverEnds {
+    async fn post_dump(&mut self) -> HookResult {
+        std::future::pending().await
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs the lab"]
 async fn a_call_over_a_service_is_cancelled_at_the_next_hook() {
@@ -135,7 +147,9 @@ async fn a_call_over_a_service_is_cancelled_at_the_next_hook() {
     let tree = exerciser.tree();
     let images = tempfile::tempdir().unwrap();
     let options = victim::options(images.path()).pid(exerciser.pid());
-    let call = criu.dump(&options).until(writes_memory(images.path()));
+    let mut hooks = NeverEnds;
+    let call = criu.dump(&options).notify(&mut hooks);
+    let call = call.until(writes_memory(images.path()));
     let error = call.await.unwrap_err();
     let Error::Cancelled { request, left } = &error else {
         panic!("{error:?}");
@@ -162,6 +176,33 @@ async fn a_call_over_a_service_is_cancelled_at_the_next_hook() {
     end(&tree);
 }
 
+/// Stops a service's worker while it waits at a hook, and tells so.
+struct Stops {
+    workers: Vec<u32>,
+    service: u32,
+    tell: Option<oneshot::Sender<()>>,
+}
+
+impl Stops {
+    fn send(&self, signal: Signal) {
+        for worker in &self.workers {
+            let worker = Pid::from_raw(worker.cast_signed()).unwrap();
+            kill_process(worker, signal).unwrap();
+        }
+    }
+}
+
+#[async_trait]
+impl Notify for Stops {
+    async fn query_external_files(&mut self) -> HookResult<Vec<String>> {
+        self.workers = victim::children_of(self.service);
+        self.send(Signal::STOP);
+        let tell = self.tell.take().ok_or("it is asked twice")?;
+        tell.send(()).map_err(|()| "nobody waits for it")?;
+        Ok(Vec::new())
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs the lab"]
 async fn a_worker_that_comes_to_no_hook_in_time_is_told() {
@@ -171,13 +212,21 @@ async fn a_worker_that_comes_to_no_hook_in_time_is_told() {
     let tree = exerciser.tree();
     let images = tempfile::tempdir().unwrap();
     let options = victim::options(images.path()).pid(exerciser.pid());
-    let call = criu.dump(&options).until(writes_memory(images.path()));
+    let (tell, stopped) = oneshot::channel();
+    let mut hooks = Stops {
+        workers: Vec::new(),
+        service: service.child.id(),
+        tell: Some(tell),
+    };
+    let call = criu.dump(&options).notify(&mut hooks);
+    let call = call.until(async { stopped.await.unwrap() });
     let error = call.await.unwrap_err();
     let Error::Cancelled { left, .. } = &error else {
         panic!("{error:?}");
     };
     assert_eq!(left.iter().collect::<Vec<_>>(), [&Leftover::Worker]);
     // It finds nobody at its next hook, and so gives up by itself.
+    hooks.send(Signal::CONT);
     exerciser.goes_on(&tree);
 }
 
