@@ -7,7 +7,7 @@ use std::{
 };
 
 use containerd_shim_protos::{api::DeleteResponse, protobuf::Message};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::support::{
     bundle::Bundle,
@@ -19,7 +19,7 @@ use crate::support::{
     leftovers,
     options::inline,
     shim::Shim,
-    wait::{SOON, until},
+    wait::{self, SOON, until},
 };
 
 #[test]
@@ -227,16 +227,16 @@ fn delete(host: &Host, bundle: &Bundle) -> DeleteResponse {
         .unwrap_or_else(|error| panic!("not a DeleteResponse ({error}): {deleted}"))
 }
 
+/// Kills a shim, and waits for the end of all its threads: its first one may be a zombie while
+/// another still holds the socket, on which the next `start` would then find somebody alive.
 fn kill(pid: u32) {
     let pid = i32::try_from(pid)
         .ok()
         .and_then(Pid::from_raw)
         .expect("a pid");
-    kill_process(pid, Signal::KILL).expect("the shim is running");
-    until("the shim is dead", SOON, || {
-        let state = leftovers::state(pid.as_raw_nonzero().get().unsigned_abs());
-        state.is_none_or(|state| state == 'Z').then_some(())
-    });
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("the shim is running");
+    pidfd_send_signal(&pidfd, Signal::KILL).expect("the shim is running");
+    wait::for_end(&pidfd, "the shim");
 }
 
 fn mode(path: &Path) -> u32 {
