@@ -75,7 +75,10 @@ impl Bench {
             runsc_config: BTreeMap::from(runsc.map(|(key, value)| (key.into(), value.into()))),
             no_pivot_root: false,
             no_new_keyring: false,
-            timeouts,
+            timeouts: Timeouts {
+                restore: Some(restore),
+                ..Timeouts::default()
+            },
             children: Children::default(),
         };
         let engine = connect(settings).await.expect("connects");
