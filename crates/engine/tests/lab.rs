@@ -779,10 +779,23 @@ impl Network {
         network
     }
 
+    /// Whether a connection is there, and both its ends are somebody's: one that waits to be
+    /// accepted has no inode, and is another thing to CRIU.
     fn is_connected(&self) -> bool {
-        let arguments = ["netns", "exec", &self.0, "cat", "/proc/net/tcp"];
-        let output = Command::new("ip").args(arguments).output().expect("runs");
-        String::from_utf8_lossy(&output.stdout).contains(" 01 ")
+        // nc listens for version 6, and takes what comes by version 4 as well.
+        let output = Command::new("ip")
+            .args(["netns", "exec", &self.0, "cat"])
+            .args(["/proc/net/tcp", "/proc/net/tcp6"])
+            .output()
+            .expect("runs");
+        let table = String::from_utf8_lossy(&output.stdout);
+        let sockets = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let owned = |socket: &Vec<&str>| {
+            socket.get(3) == Some(&"01") && socket.get(9).is_some_and(|inode| *inode != "0")
+        };
+        sockets.filter(owned).count() == 2
     }
 }
 
