@@ -62,10 +62,11 @@ impl Lab {
     }
 
     /// A name that nothing else in this lab has: a containerd namespace, part of every path and
-    /// command line of the test, and so how what it leaves behind is found.
+    /// command line of the test, and so how what it leaves behind is found. The letter keeps it out
+    /// of the hexadecimal digits with which cargo ends the name of this very program.
     pub fn unique_name(self) -> String {
         static TAKEN: AtomicUsize = AtomicUsize::new(0);
-        format!("e2e-{:04}", TAKEN.fetch_add(1, Ordering::Relaxed))
+        format!("e2e-t{:04}", TAKEN.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A new directory on a disk, for the test of that name.
