@@ -17,9 +17,11 @@ for_each_engine! {
         shim.pause().expect("Pause");
         shim.checkpoint(&host.disk().join("image"), None).expect("Checkpoint");
         shim.resume().expect("Resume");
-        shim.end();
+        shim.end_container();
 
+        // Before the shim ends, which waits for its events to be taken, but not for long.
         let events = host.events.until("/tasks/delete");
+        shim.shut_down();
         assert_eq!(
             topics(&events),
             [
@@ -55,9 +57,10 @@ for_each_engine! {
         shim.exec_to(output.path(), "e", &["sh", "-c", "echo; exec sleep 1000"]).expect("Exec");
         shim.start_exec("e").expect("Start of the exec");
         output.await_something();
-        shim.end();
+        shim.end_container();
 
         let events = host.events.until("/tasks/delete");
+        shim.shut_down();
         let exits: Vec<_> = events
             .iter()
             .filter(|event| event.topic == "/tasks/exit")

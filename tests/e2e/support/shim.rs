@@ -224,11 +224,16 @@ impl Shim {
         );
     }
 
-    /// Ends the container by SIGKILL, deletes it, and ends the shim.
-    pub fn end(self) {
+    /// Ends the container by SIGKILL and deletes it.
+    pub fn end_container(&self) {
         self.kill(9).expect("Kill");
         assert_eq!(self.wait().expect("Wait"), 137);
         assert_eq!(self.delete().expect("Delete"), 137);
+    }
+
+    /// The same, and ends the shim.
+    pub fn end(self) {
+        self.end_container();
         self.shut_down();
     }
 
