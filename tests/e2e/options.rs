@@ -10,6 +10,7 @@ use crate::support::{
     engine::Engine,
     host::Host,
     options::{config_file, pack},
+    wait::until_is,
 };
 
 for_each_engine! {
@@ -95,6 +96,9 @@ fn the_shim_joins_the_cgroup_that_the_options_name() {
     let runtime = containerd.runtime_with(Engine::Runc, &config);
     let options = format!("--detach --null-io {runtime}");
     containerd.run(&options, "c").args(&["sleep", "1000"]).ok();
-    assert_eq!(cgroup.processes(), containerd.shims());
+    // A command that started the container may take a moment to be gone.
+    until_is("the processes in the cgroup", &containerd.shims(), || {
+        cgroup.processes()
+    });
     containerd.remove("c");
 }
