@@ -86,8 +86,9 @@ for_each_engine! {
         });
         // A task that is already gone is an error of ctr's.
         containerd.ctr("task delete c").run();
-        until("the container's processes have gone", SOON, || {
-            containerd.processes().is_empty().then_some(())
+        // containerd takes a bundle away after the shim's `delete`, and refuses the id till then.
+        until("all of the task has gone", SOON, || {
+            containerd.leftovers().is_empty().then_some(())
         });
         containerd.ctr("container delete c").ok();
         let options = format!("--rm {}", containerd.runtime(engine));

@@ -257,7 +257,8 @@ impl Containerd {
         }
     }
 
-    fn leftovers(&self) -> Vec<String> {
+    /// What is there of the test's tasks.
+    pub fn leftovers(&self) -> Vec<String> {
         let of_containerd = format!("process {}:", self.daemon.pid());
         let mut found = leftovers::of(&self.name);
         found.retain(|line| !line.starts_with(&of_containerd));
