@@ -5,7 +5,6 @@ use std::{
     os::unix::{fs::symlink, net::UnixStream},
     path::{Path, PathBuf},
     thread,
-    time::Duration,
 };
 
 use super::{
@@ -23,9 +22,6 @@ pub const STASIS: &str = "io.containerd.stasis.v1";
 
 /// The stock shim's name, and ours where it stands in for the stock shim.
 pub const RUNC_V2: &str = "io.containerd.runc.v2";
-
-/// How long a shim may live on after its task.
-const TO_END: Duration = Duration::from_secs(15);
 
 /// A containerd with an image and our shim. Dropping it ends it and all that it ran, and fails
 /// the test if something is left.
@@ -244,7 +240,7 @@ impl Containerd {
         if self.daemon.is_running() {
             self.end_tasks();
         }
-        let leftovers = leftovers::after(TO_END, || self.leftovers());
+        let leftovers = leftovers::after(SOON, || self.leftovers());
         self.daemon.stop();
         if leftovers.is_empty() {
             leftovers::remove_cgroup_parents(&self.name);

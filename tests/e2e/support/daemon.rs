@@ -4,15 +4,11 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::wait::until;
-
-/// What containerd may take to end after SIGTERM.
-const TO_END: Duration = Duration::from_secs(15);
+use super::wait::{SOON, until};
 
 /// A containerd process in its directory.
 #[derive(Debug)]
@@ -51,7 +47,7 @@ impl Daemon {
     pub fn stop(&mut self) {
         // It may be dead already, by the test's own doing.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        until("containerd ends", TO_END, || {
+        until("containerd ends", SOON, || {
             self.child.try_wait().ok().flatten()
         });
     }

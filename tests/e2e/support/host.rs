@@ -5,7 +5,6 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
 };
 
 use containerd_shim_protos::{
@@ -24,10 +23,8 @@ use super::{
     leftovers,
     script::write_script,
     shim::Shim,
+    wait::SOON,
 };
-
-/// How long what a shim has ended may take to be gone.
-const TO_END: Duration = Duration::from_secs(10);
 
 /// What a test has for itself. Dropping it fails the test if one of its shims left something.
 #[derive(Debug)]
@@ -192,7 +189,7 @@ impl Drop for Host {
         let leftovers = if thread::panicking() {
             Vec::new()
         } else {
-            leftovers::after(TO_END, || leftovers::of(&self.name))
+            leftovers::after(SOON, || leftovers::of(&self.name))
         };
         if thread::panicking() || !leftovers.is_empty() {
             self.print_logs();
