@@ -89,11 +89,11 @@ run_lab() { supervise "the lab" start_lab; }
 supervise() {
   local first='' status=0
   chain='' timer='' guard='' run='' signal=''
-  # They only note the signal: in a trap that breaks into a `wait`, bash 5.2 can
-  # lose a child and then wait for it for ever.
-  trap 'signal=HUP' HUP
-  trap 'signal=INT' INT
-  trap 'signal=TERM' TERM
+  # They only note the signal, and end the timer: in a trap that breaks into a `wait`,
+  # bash 5.2 can lose a child and then wait for it for ever.
+  trap 'signal=HUP; end_timer' HUP
+  trap 'signal=INT; end_timer' INT
+  trap 'signal=TERM; end_timer' TERM
   trap finish_run EXIT
   begin_run
   start_guard
@@ -134,6 +134,9 @@ start_timer() {
   ) &
   timer=$!
 }
+
+# A signal that comes between the look at it and the `wait` does not end the `wait`.
+end_timer() { [[ -z $timer ]] || kill -TERM "$timer" 2>/dev/null || true; }
 
 finish_run() {
   local status=$?
