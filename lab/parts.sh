@@ -49,17 +49,13 @@ make_part() {
   esac
   need_disk "$cache" "$(part_size "$name")" "building $name"
   mkdir -p "$cache"/{parts,locks,logs}
-  local lock
+  local lock attempt status
   exec {lock}>"$cache/locks/$key"
   if ! flock -n "$lock"; then
     say "$name: another lab is building it, waiting"
     flock "$lock"
   fi
   if [[ ! -d $path ]]; then
-    # Killed builds of this part left these; nobody else builds it now.
-    rm -rf --one-file-system "$cache/parts/.$key."*
-    aside=$(mktemp -d "$cache/parts/.$key.XXXXXX")
-    chmod 755 "$aside"
     log=$cache/logs/$key.log
     started=$SECONDS
     case $name in
@@ -69,9 +65,19 @@ make_part() {
     *) make_part go ;;
     esac
     say "$name: building"
-    local status=0
-    # Dies with us; its processes keep the lock for as long as one of them lives.
-    setpriv --pdeathsig KILL "$lab/lab" build "$name" "$aside" >"$log" 2>&1 </dev/null || status=$?
+    # A mirror or a proxy may fail for a moment, after all that apt and go try by themselves.
+    for attempt in 1 2 3; do
+      # Failed and killed builds of this part left these; nobody else builds it now.
+      rm -rf --one-file-system "$cache/parts/.$key."*
+      aside=$(mktemp -d "$cache/parts/.$key.XXXXXX")
+      chmod 755 "$aside"
+      status=0
+      # Dies with us; its processes keep the lock for as long as one of them lives.
+      setpriv --pdeathsig KILL "$lab/lab" build "$name" "$aside" >"$log" 2>&1 </dev/null || status=$?
+      if ((status == 0 || attempt == 3)) || ! lost_network "$log"; then break; fi
+      say "$name: a download failed, trying again"
+      sleep $((attempt * 5))
+    done
     if ((status != 0)); then
       tail -n 20 "$log" | sed 's/^/lab: | /' >&2
       rm -rf --one-file-system "$aside"
@@ -83,8 +89,13 @@ make_part() {
   exec {lock}>&-
 }
 
+# lost_network LOG: whether the build failed for what a registry, or the way to it, did.
+lost_network() {
+  grep -Eqi 'could not (resolve|connect)|connection (reset|refused|failed|timed out)|temporary failure|failed to fetch|hash sum mismatch|no such host|dial tcp|network is unreachable|(i/o|handshake) timeout|unexpected eof|50[0-4] (bad|internal|service|gateway)' "$1"
+}
+
 why_failed() {
-  if grep -Eqi 'could not (resolve|connect)|temporary failure|failed to fetch|no such host|dial tcp|network is unreachable|i/o timeout' "$1"; then
+  if lost_network "$1"; then
     echo "no connection to the package registries; building needs the network once (see https_proxy, http_proxy, GOPROXY, STASIS_LAB_MIRROR)"
   else
     echo "the build failed"

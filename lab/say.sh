@@ -70,7 +70,7 @@ nearest_existing() {
 
 # install_host_packages [vm]
 install_host_packages() {
-  local packages command commands=()
+  local packages command attempt commands=()
   [[ ${1:-vm} == vm ]] || usage
   for command in "${host_commands[@]%%:*}"; do
     [[ -z ${1:-} && " ${vm_commands[*]} " == *" $command "* ]] || commands+=("$command")
@@ -82,14 +82,21 @@ install_host_packages() {
   command -v apt-get >/dev/null ||
     die "this host has no apt-get: install by hand what stands for" "${packages//$'\n'/ }"
   say "installing ${packages//$'\n'/ }"
-  # shellcheck disable=SC2086 # a list of package names
-  apt_install $packages || {
-    # A fresh container has no lists of packages, and old ones name what is gone.
-    say "once more, with new lists of packages"
-    apt-get update >&2 && apt_install $packages
-  } || die "apt-get could not install ${packages//$'\n'/ } (see the message above)"
+  # A fresh container has no lists of packages, and old ones name what is gone; and a mirror
+  # or a proxy may fail for a moment.
+  for attempt in 1 2 3 4; do
+    if ((attempt > 1)); then
+      say "once more, with new lists of packages"
+      apt-get update >&2 || continue
+    fi
+    # shellcheck disable=SC2086 # a list of package names
+    if apt_install $packages; then return; fi
+  done
+  die "apt-get could not install ${packages//$'\n'/ } (see the message above)"
 }
 
+# Somebody else's apt-get may run just now.
 apt_install() {
-  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2
+  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+    -o DPkg::Lock::Timeout=300 "$@" >&2
 }
