@@ -130,8 +130,8 @@ thaw() {
 
 # remove_cgroups RECORD: kills what is left below each directory, then removes it.
 remove_cgroups() {
-  local directory tries pid pids
-  for ((tries = 0; tries < 200; tries++)); do
+  local directory pid pids until=$((SECONDS + 30))
+  while :; do
     pids=
     while read -r directory; do
       # Whatever a damaged record may say, nothing but a lab's is touched.
@@ -144,9 +144,9 @@ remove_cgroups() {
     for pid in $pids; do ((pid == 0)) || kill -KILL "$pid" 2>/dev/null || true; done
     # Not a bare return: in a trap that would return the status before the trap.
     if cgroups_gone "$1"; then return 0; fi
+    if ((SECONDS >= until)); then return 1; fi
     sleep 0.02
   done
-  return 1
 }
 
 cgroups_gone() {

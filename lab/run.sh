@@ -31,7 +31,7 @@ begin_run() {
 end_run() {
   [[ -d $1 ]] || return 0
   # Held by the processes of a virtual machine, which are being killed.
-  [[ ! -e $1/alive ]] || flock --wait 10 "$1/alive" true || true
+  [[ ! -e $1/alive ]] || flock --wait 60 "$1/alive" true || true
   # A start, or a removal, may have been broken off where there is none.
   [[ -e $1/cgroups ]] || : >"$1/cgroups"
   remove_cgroups "$1/cgroups" || say "processes of the lab ${1##*/} would not die; see $1/cgroups"
@@ -161,7 +161,7 @@ end_processes() {
     # One that has ended is no job any more.
     if [[ -z $pid ]] || ! disown "$pid" 2>/dev/null; then continue; fi
     kill -KILL "$pid" 2>/dev/null || true
-    for ((tries = 0; tries < 100; tries++)); do
+    for ((tries = 0; tries < 1000; tries++)); do
       [[ -d /proc/$pid ]] || break
       sleep 0.01
     done
