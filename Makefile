@@ -4,6 +4,8 @@
 
 PREFIX ?= /usr/local
 DESTDIR ?=
+# More than cargo's three: a registry or a proxy may be gone for a minute.
+export CARGO_NET_RETRY ?= 10
 # Where cargo puts what it builds.
 target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 shim := containerd-shim-stasis-v1
