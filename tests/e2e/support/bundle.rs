@@ -1,9 +1,10 @@
 //! Bundles as containerd makes them, for a shim that is driven without containerd.
 
 use std::{
-    fs,
+    fs::{self, File},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
 };
 
@@ -29,6 +30,8 @@ pub struct Bundle {
     pub layers: PathBuf,
     /// What the shim has logged.
     pub log: PathBuf,
+    /// Holds the FIFO of the log open: its copy ends when the last writer has gone.
+    fifo: Option<Arc<File>>,
 }
 
 impl Bundle {
@@ -36,12 +39,13 @@ impl Bundle {
     pub fn make(name: &str, disk: &Path, id: &str, command: &[&str]) -> Self {
         let directory = Path::new("/run").join(name).join(id);
         let layers = disk.join(format!("layers-{id}"));
-        let bundle = Self {
+        let mut bundle = Self {
             id: id.to_owned(),
             data: disk.join(format!("data-{id}")),
             log: disk.join(format!("shim-{id}.log")),
             directory,
             layers,
+            fifo: None,
         };
         make_image(&bundle.layers.join("lower"));
         for layer in ["upper", "work"] {
@@ -57,9 +61,10 @@ impl Bundle {
     pub fn make_again(&self, disk: &Path) -> Self {
         let spec = fs::read(self.directory.join("config.json")).expect("a bundle has a spec");
         fs::remove_dir_all(&self.directory).expect("nothing is mounted in a bundle that is done");
-        self.lay_out(disk);
+        let mut again = self.clone();
+        again.lay_out(disk);
         fs::write(self.directory.join("config.json"), spec).expect("room");
-        self.clone()
+        again
     }
 
     /// Where the image's and the container's files come together.
@@ -97,7 +102,7 @@ impl Bundle {
         fs::write(self.directory.join("config.json"), spec.to_string()).expect("room");
     }
 
-    fn lay_out(&self, disk: &Path) {
+    fn lay_out(&mut self, disk: &Path) {
         let work = disk.join(format!("work-{}", self.id));
         let _ = fs::remove_dir_all(&work);
         for directory in [&self.rootfs(), &work] {
@@ -106,17 +111,11 @@ impl Bundle {
         symlink(&work, self.directory.join("work")).expect("a new link");
         let fifo = self.directory.join("log");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a new FIFO");
-        let mut reader = fs::File::options()
-            .read(true)
-            .write(true)
-            .open(fifo)
-            .expect("our FIFO");
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&self.log);
+        let held = File::options().read(true).write(true).open(&fifo);
+        self.fifo = Some(Arc::new(held.expect("our FIFO")));
+        let mut reader = File::open(&fifo).expect("our FIFO");
+        let log = File::options().create(true).append(true).open(&self.log);
         let mut log = log.expect("a disk to write to");
-        // Ends with the test's process: both ends of the FIFO are ours.
         thread::spawn(move || std::io::copy(&mut reader, &mut log));
     }
 

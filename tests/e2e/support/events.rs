@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    os::{fd::AsRawFd, unix::net::UnixListener},
     path::Path,
     sync::{Arc, Condvar, Mutex},
 };
@@ -19,6 +20,8 @@ use super::wait::SOON;
 pub struct EventServer {
     published: Arc<Published>,
     server: Option<Server>,
+    /// Ours, since ttrpc would never close it.
+    _listener: UnixListener,
 }
 
 /// An event, with its message still encoded.
@@ -75,14 +78,16 @@ impl EventServer {
     /// A server at a new socket.
     pub fn listen(path: &Path) -> Self {
         let published = Arc::<Published>::default();
+        let listener = UnixListener::bind(path).expect("a new socket");
         let mut server = Server::new()
-            .bind(&format!("unix://{}", path.display()))
-            .expect("a new socket")
+            .add_listener(listener.as_raw_fd())
+            .expect("a listener")
             .register_service(create_events(published.clone()));
         server.start().expect("a server starts");
         Self {
             published,
             server: Some(server),
+            _listener: listener,
         }
     }
 
