@@ -25,8 +25,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use nix::{errno::Errno, unistd::Pid};
-use rustix::process::pidfd_send_signal;
+use nix::unistd::Pid;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{PidfdFlags, pidfd_open, pidfd_send_signal},
+};
 use serde_json::Value;
 
 use crate::{
@@ -39,7 +42,6 @@ use crate::{
     error::{Error, Result, chain},
     identify::{Kind, Version},
     options::{CgroupMode, CheckpointOptions},
-    sys,
 };
 
 /// The engine for runsc.
@@ -171,7 +173,8 @@ impl Engine for Runsc {
     }
 
     async fn state(&self, id: &str) -> Result<EngineState> {
-        // runsc asks a created or paused sandbox nothing, and so does not see that it died.
+        // runsc asks a created or paused sandbox nothing, and so does not see that it died; and
+        // one that nobody has reaped yet it takes for alive.
         self.runtime.state(id, || self.knows(id)).await.map(checked)
     }
 
@@ -249,13 +252,27 @@ impl Engine for Runsc {
     }
 }
 
-/// The state, unless the sandbox that it speaks of has gone.
+/// The state, unless the sandbox that it speaks of has ended.
 fn checked(state: EngineState) -> EngineState {
     match state.pid {
-        Some(pid) if sys::kill(pid, 0) == Err(Errno::ESRCH) => EngineState {
+        Some(pid) if has_ended(pid) => EngineState {
             status: EngineStatus::Stopped,
             pid: None,
         },
         _ => state,
+    }
+}
+
+/// Whether a process has gone, or is a zombie: runsc takes one for a sandbox that runs.
+fn has_ended(pid: Pid) -> bool {
+    let Some(pid) = rustix::process::Pid::from_raw(pid.as_raw()) else {
+        return true;
+    };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => {
+            let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
+            poll(&mut ended, Some(&Timespec::default())) == Ok(1)
+        }
+        Err(errno) => errno == rustix::io::Errno::SRCH,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, os::fd::AsFd};
 
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use super::*;
 use crate::{
@@ -140,6 +140,36 @@ async fn a_created_or_paused_container_is_killed_through_its_sandbox() {
         let state = fake.engine.state("c").await.expect("is answered");
         assert_eq!((state.status, state.pid), (EngineStatus::Stopped, None));
     }
+}
+
+/// runsc takes the zombie for a sandbox that runs, and finds nobody at its socket.
+#[tokio::test]
+async fn a_sandbox_that_nobody_has_reaped_yet_has_ended() {
+    let fake = Fake::new(NEW).await;
+    let mut child = std::process::Command::new("true").spawn().expect("starts");
+    let pid = child.id();
+    let raw = rustix::process::Pid::from_child(&child);
+    waitid(
+        WaitId::Pid(raw),
+        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+    )
+    .expect("ends");
+    fake.on(
+        "kill",
+        "echo 'connecting to control server: connection refused' >&2; exit 128",
+    );
+    fake.on(
+        "state",
+        &format!(r#"echo '{{"status": "running", "pid": {pid}}}'"#),
+    );
+    let target = Target::Init(Pid::from_raw(raw.as_raw_nonzero().get()));
+    let error = fake
+        .engine
+        .kill("c", term(), target)
+        .await
+        .expect_err("has ended");
+    assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
+    child.wait().expect("is reaped");
 }
 
 #[tokio::test]
