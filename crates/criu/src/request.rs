@@ -78,6 +78,12 @@ impl Request {
         }
     }
 
+    /// Whether it merely asks what CRIU is and can do, so that there is nothing to bring to an
+    /// orderly end.
+    pub(crate) fn is_question(self) -> bool {
+        matches!(self, Self::Version | Self::Features)
+    }
+
     /// Whether processes are frozen in its course.
     pub(crate) fn freezes(self) -> bool {
         match self {

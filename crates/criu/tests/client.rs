@@ -247,6 +247,16 @@ async fn one_that_never_answers_at_all_ends_with_its_deadline_and_when_it_is_can
     fake.leaves_nothing().await;
 }
 
+#[tokio::test]
+async fn one_that_hangs_after_its_answer_is_not_waited_for() {
+    let fake = Fake::plays_to_its_end("answer-one\nhang");
+    tokio::time::timeout(PATIENCE / 2, fake.criu.version())
+        .await
+        .expect("a grace was waited for")
+        .unwrap();
+    fake.leaves_nothing().await;
+}
+
 async fn ends_at_its_deadline<'a, T: std::fmt::Debug + Send + 'a>(
     call: Call<'a, T>,
     deadline: Duration,

@@ -283,8 +283,7 @@ impl Call {
                 },
                 why = self.job.interrupted(), if !stopping => {
                     self.cancel(peer, why);
-                    // There is nothing to be brought to an orderly end.
-                    if matches!(self.job.request, Request::Version | Request::Features) {
+                    if self.job.request.is_question() {
                         return self.give_up(peer);
                     }
                 }

@@ -149,10 +149,12 @@ fn serve(
             // Whoever opened it is gone, and nothing has been asked.
             return;
         }
-        // One that was asked nothing has nothing to bring to an end.
+        // One that has only answered questions has nothing to bring to an end.
         let mut patience = Duration::ZERO;
         while let Some(job) = peer.next_job(&mut todo).await {
-            patience = grace;
+            if !job.request.is_question() {
+                patience = grace;
+            }
             match call::run(peer, job, grace).await {
                 Some(open) => peer = open,
                 None => return,
