@@ -130,8 +130,8 @@ impl fmt::Display for Hook {
 ///
 /// CRIU waits for each: the processes stay as they are meanwhile, frozen from `network-lock` to
 /// `post-dump`. A hook that fails aborts the call where CRIU lets it ([`Hook::aborts`]); its error
-/// is the call's. A hook may be dropped at any `await`, when the call is cancelled or its deadline
-/// passes, and none is called after that but [`network_unlock`](Self::network_unlock).
+/// is the call's. A hook may be dropped at any `await`, when the call is cancelled, its deadline
+/// passes or CRIU dies, and none is called after that but [`network_unlock`](Self::network_unlock).
 ///
 /// ```
 /// use async_trait::async_trait;

@@ -674,6 +674,27 @@ async fn a_hook_under_way_is_dropped_with_its_call() {
     fake.hears("notify_success: Some(false)");
 }
 
+#[tokio::test]
+async fn a_hook_under_way_is_dropped_when_criu_ends() {
+    struct Stuck(PathBuf);
+    #[async_trait]
+    impl Notify for Stuck {
+        async fn post_dump(&mut self) -> HookResult {
+            fs::write(&self.0, "")?;
+            std::future::pending().await
+        }
+    }
+    let fake = Fake::plays("take\ncall post-dump\nwait-for-file\nexit 1");
+    let go = fake.directory.path().join("go");
+    let criu = fake.criu.clone().environment("FAKE_SWRK_GO", &go);
+    let options = fake.dump();
+    let mut stuck = Stuck(go);
+    let call = criu.dump(&options).notify(&mut stuck);
+    let error = within(call.into_future()).await.unwrap_err();
+    assert!(matches!(error, Error::NoReply { .. }), "{error}");
+    fake.leaves_nothing().await;
+}
+
 /// Locks the network, and waits for ever while the processes are frozen.
 #[derive(Default)]
 struct Locks {

@@ -26,7 +26,7 @@ use tokio::{
 
 use super::{
     Question,
-    peer::{Farewell, Peer, listen},
+    peer::{Farewell, Peer, ended, listen},
     sockets::PageSocket,
 };
 use crate::{
@@ -398,7 +398,8 @@ impl Call {
             biased;
             why = self.job.interrupted() => Err(why),
             answer = self.job.put(call) => answer.ok_or(CancelledBy::Drop),
-            () = listen(&mut peer.swrk) => std::future::pending().await,
+            // Nobody wants the answer any more.
+            () = ended(&mut peer.swrk) => return None,
         };
         match (result, hook) {
             (Ok(Ok(externals)), _) => Some(externals),

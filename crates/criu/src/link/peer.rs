@@ -49,19 +49,10 @@ impl Peer {
     /// The next packet. `None` if CRIU has closed its end, or has ended: what it was restoring may
     /// have that end too, and live. What CRIU says on stderr is read meanwhile.
     pub async fn receive(&mut self) -> Result<Option<Packet>, TransportError> {
-        let ended = async {
-            let Some(swrk) = &mut self.swrk else {
-                return std::future::pending().await;
-            };
-            if swrk.listen_to_its_end().await.is_err() {
-                // Its socket tells, mostly.
-                std::future::pending().await
-            }
-        };
         tokio::select! {
             biased;
             packet = self.connection.receive() => return packet,
-            () = ended => {}
+            () = ended(&mut self.swrk) => {}
         }
         // Its last word may have come in between.
         match self.connection.has_packet() {
@@ -122,6 +113,17 @@ pub(crate) struct Farewell {
     pub stderr: Vec<u8>,
     /// Whether there was no room left for what it wrote.
     pub disk_full: bool,
+}
+
+/// Resolves when the process has ended, if it is ours. What it says meanwhile is read.
+pub(super) async fn ended(swrk: &mut Option<Swrk>) {
+    let Some(swrk) = swrk else {
+        return std::future::pending().await;
+    };
+    if swrk.listen_to_its_end().await.is_err() {
+        // Its socket tells, mostly.
+        std::future::pending().await
+    }
 }
 
 pub(super) async fn listen(swrk: &mut Option<Swrk>) {

@@ -10,6 +10,7 @@
 //! answer-one              answers one version or feature check
 //! notify HOOK [PID]       calls a hook and waits for the answer; `refused` jumps to `fail`
 //! notify-with-fd HOOK     the same, with a descriptor
+//! call HOOK [PID]         calls a hook and does not wait for the answer
 //! tell HOOK [PID]         calls a hook and goes on whatever the answer
 //! tell-with-fd HOOK       the same, with a descriptor
 //! reply                   succeeds
@@ -88,6 +89,7 @@ impl Fake {
                         return self.fail("");
                     }
                 }
+                "call" => self.call(rest, false),
                 "tell" => {
                     self.notify(rest, false);
                 }
@@ -208,6 +210,11 @@ impl Fake {
     }
 
     fn notify(&self, hook: &str, with_descriptor: bool) -> bool {
+        self.call(hook, with_descriptor);
+        self.receive().is_some_and(|answer| answer.notify_success())
+    }
+
+    fn call(&self, hook: &str, with_descriptor: bool) {
         let (script, pid) = match hook.split_once(' ') {
             Some((script, pid)) => (script, Some(pid.parse().unwrap())),
             None => (hook, None),
@@ -222,7 +229,6 @@ impl Fake {
             ..CriuResp::default()
         };
         self.send(&notify, with_descriptor);
-        self.receive().is_some_and(|answer| answer.notify_success())
     }
 
     fn success(&self) -> CriuResp {
