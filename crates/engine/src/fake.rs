@@ -11,8 +11,8 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    Afterwards, Checkpoint, CheckpointOptions, Children, Create, Engine, Exec, Restore, Settings,
-    Stdio, Timeouts, command::tests::script, connect,
+    Afterwards, Checkpoint, CheckpointOptions, Children, Create, Engine, Error, Exec, Restore,
+    Settings, Signal, Stdio, Target, Timeouts, command::tests::script, connect,
 };
 
 /// The pids that the script writes to the files that it is told.
@@ -100,6 +100,12 @@ for argument; do [ ! -f "on-$argument" ] || . "./on-$argument"; done"#,
         call.strip_prefix(globals)
             .unwrap_or_else(|| panic!("no {globals:?}: {call}"))
             .to_owned()
+    }
+
+    /// Why the container cannot be killed.
+    pub(crate) async fn kill_fails(&self, signal: Signal, target: Target) -> Error {
+        let killed = self.engine.kill("c", signal, target).await;
+        killed.expect_err("the signal is not sent")
     }
 
     pub(crate) fn create(&self) -> Create {

@@ -393,11 +393,7 @@ async fn what_has_no_directory_does_not_exist() {
         let error = fake.engine.state("c").await.expect_err("is unknown");
         assert!(matches!(error, Error::NoSuchContainer { .. }), "{error:?}");
         let target = Target::Init(Pid::from_raw(PID));
-        let error = fake
-            .engine
-            .kill("c", term(), target)
-            .await
-            .expect_err("is unknown");
+        let error = fake.kill_fails(term(), target).await;
         assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
         fake.engine
             .delete("c", false)
@@ -407,18 +403,10 @@ async fn what_has_no_directory_does_not_exist() {
         let error = fake.engine.delete("c", false).await.expect_err("is known");
         assert!(error.to_string().contains("does not exist"), "{error}");
         fake.on("state", r#"echo '{"status": "stopped", "pid": 0}'"#);
-        let error = fake
-            .engine
-            .kill("c", term(), target)
-            .await
-            .expect_err("has ended");
+        let error = fake.kill_fails(term(), target).await;
         assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
         fake.on("state", &state("running"));
-        let error = fake
-            .engine
-            .kill("c", term(), target)
-            .await
-            .expect_err("is refused");
+        let error = fake.kill_fails(term(), target).await;
         assert!(matches!(error, Error::Failed { .. }), "{error:?}");
     }
 }
@@ -441,11 +429,7 @@ async fn an_exec_is_signalled_on_the_host() {
         .await
         .expect("is sent");
     assert!(!child.wait().expect("is reaped").success());
-    let error = fake
-        .engine
-        .kill("c", term(), target)
-        .await
-        .expect_err("has ended");
+    let error = fake.kill_fails(term(), target).await;
     assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
     assert!(fake.calls().is_empty());
 }

@@ -113,11 +113,7 @@ async fn a_created_or_paused_container_is_killed_through_its_sandbox() {
             &format!(r#"echo '{{"status": "{state}", "pid": {pid}}}'"#),
         );
         let target = Target::Init(pid);
-        let error = fake
-            .engine
-            .kill("c", term(), target)
-            .await
-            .expect_err("is refused");
+        let error = fake.kill_fails(term(), target).await;
         assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
         assert!(
             error
@@ -131,11 +127,7 @@ async fn a_created_or_paused_container_is_killed_through_its_sandbox() {
             .expect("is killed");
         assert!(!sandbox.wait().expect("is reaped").success());
         // The state still says what it said, but the sandbox has gone.
-        let error = fake
-            .engine
-            .kill("c", Signal::KILL, target)
-            .await
-            .expect_err("has gone");
+        let error = fake.kill_fails(Signal::KILL, target).await;
         assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
         let state = fake.engine.state("c").await.expect("is answered");
         assert_eq!((state.status, state.pid), (EngineStatus::Stopped, None));
@@ -163,11 +155,7 @@ async fn a_sandbox_that_nobody_has_reaped_yet_has_ended() {
         &format!(r#"echo '{{"status": "running", "pid": {pid}}}'"#),
     );
     let target = Target::Init(Pid::from_raw(raw.as_raw_nonzero().get()));
-    let error = fake
-        .engine
-        .kill("c", term(), target)
-        .await
-        .expect_err("has ended");
+    let error = fake.kill_fails(term(), target).await;
     assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
     child.wait().expect("is reaped");
 }
@@ -209,18 +197,10 @@ async fn an_exec_that_is_not_listed_any_more_has_ended() {
         host: Pid::from_raw(PID),
         inner: INNER,
     });
-    let error = fake
-        .engine
-        .kill("c", term(), target)
-        .await
-        .expect_err("has ended");
+    let error = fake.kill_fails(term(), target).await;
     assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
     fake.on("ps", "echo '[1, 7]'");
-    let error = fake
-        .engine
-        .kill("c", term(), target)
-        .await
-        .expect_err("cannot be signalled");
+    let error = fake.kill_fails(term(), target).await;
     assert_eq!(
         error.to_string(),
         "runsc kill failed: no such process with PID 7"
@@ -241,11 +221,7 @@ async fn what_has_no_state_file_does_not_exist() {
     let error = fake.engine.state("c").await.expect_err("is unknown");
     assert!(matches!(error, Error::NoSuchContainer { .. }), "{error:?}");
     let target = Target::Init(Pid::from_raw(PID));
-    let error = fake
-        .engine
-        .kill("c", term(), target)
-        .await
-        .expect_err("is unknown");
+    let error = fake.kill_fails(term(), target).await;
     assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
     fake.engine
         .delete("c", false)
