@@ -676,21 +676,22 @@ async fn a_hook_under_way_is_dropped_with_its_call() {
 
 #[tokio::test]
 async fn a_hook_under_way_is_dropped_when_criu_ends() {
-    struct Stuck(PathBuf);
-    #[async_trait]
-    impl Notify for Stuck {
-        async fn post_dump(&mut self) -> HookResult {
-            fs::write(&self.0, "")?;
-            std::future::pending().await
-        }
-    }
     let fake = Fake::plays("take\ncall post-dump\nwait-for-file\nexit 1");
     let go = fake.directory.path().join("go");
     let criu = fake.criu.clone().environment("FAKE_SWRK_GO", &go);
     let options = fake.dump();
-    let mut stuck = Stuck(go);
-    let call = criu.dump(&options).notify(&mut stuck);
-    let error = within(call.into_future()).await.unwrap_err();
+    let (tell, under_way) = tokio::sync::oneshot::channel();
+    let mut hooks = Locks {
+        under_way: Some(tell),
+        ..Locks::default()
+    };
+    let call = within(criu.dump(&options).notify(&mut hooks).into_future());
+    let ends = async {
+        under_way.await.unwrap();
+        fs::write(go, "").unwrap();
+    };
+    let (dumped, ()) = tokio::join!(call, ends);
+    let error = dumped.unwrap_err();
     assert!(matches!(error, Error::NoReply { .. }), "{error}");
     fake.leaves_nothing().await;
 }
