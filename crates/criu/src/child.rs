@@ -15,7 +15,9 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use thiserror::Error;
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::{sys, transport::TransportError};
+use stasis_linux::sys;
+
+use crate::transport::TransportError;
 
 /// What is kept of stderr: the end of it.
 const STDERR: usize = 64 << 10;

@@ -9,10 +9,10 @@
 
 use std::{io, path::Path, time::Duration};
 
+use stasis_linux::file::{self, Directory};
 use thiserror::Error;
 
 use crate::{
-    files::{self, Directory},
     rpc::stats::{DumpStatsEntry, RestoreStatsEntry, StatsEntry},
     unknown::{self, MalformedMessage},
 };
@@ -275,7 +275,7 @@ fn read(directory: Directory<'_>, name: &'static str) -> Result<StatsEntry, Stat
     let file = directory
         .open(Path::new(name))
         .map_err(|source| StatsError::Open { name, source })?;
-    let bytes = files::head(file, MAX_FILE).map_err(|source| StatsError::Read { name, source })?;
+    let bytes = file::head(file, MAX_FILE).map_err(|source| StatsError::Read { name, source })?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(StatsError::TooLong { name });
     }

@@ -15,11 +15,10 @@ use std::{
 };
 
 use rustix::process::{Pid, Resource, Rlimit};
+use stasis_linux::{Pidfd, pidfd::descend, sys};
 
 use crate::{
     child::{Child, SpawnError, cannot},
-    held::{Held, descend},
-    sys,
     transport::Connection,
 };
 
@@ -118,7 +117,7 @@ impl Swrk {
         };
         descend([self.pid()], |pid| {
             // It may have ended.
-            let held = Held::take(pid);
+            let held = Pidfd::take(pid);
             let _ = rustix::process::prlimit(Some(pid), Resource::Fsize, none);
             // Looked for afterwards, since a child that is made later inherits the limit.
             let children = held.ok().and_then(|held| held.children().ok());

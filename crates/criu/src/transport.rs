@@ -23,7 +23,7 @@ use rustix::{
 use thiserror::Error;
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::sys;
+use stasis_linux::sys;
 
 /// A reply is some hundred bytes, and its longest field is one line of a log.
 pub const MAX_REPLY: usize = 1 << 20;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use rustix::process::Pid;
+use stasis_linux::file::Directory;
 use tokio::sync::{Notify as Signal, mpsc, oneshot};
 
 use super::{
@@ -22,7 +23,6 @@ use super::{
 use crate::{
     Error, NoHooks, Notify, Options, Request, Version,
     diagnosis::{self, Evidence, KnownCause, Log, Stamp},
-    files::Directory,
     link::{CancelledBy, End, Farewell, Job, Link, Outcome, ProtocolError},
     stats::{DumpStats, RestoreStats},
     swrk::pid,

@@ -3,6 +3,7 @@
 use std::{process::ExitStatus, time::Duration};
 
 use rustix::process::{Pid, Signal};
+use stasis_linux::Pidfd;
 
 use super::{
     Criu,
@@ -10,7 +11,7 @@ use super::{
     connection::Connection,
     outcome::{self, PageServerStarted},
 };
-use crate::{Error, Options, Request, held::Held, link::ProtocolError, unknown::MalformedMessage};
+use crate::{Error, Options, Request, link::ProtocolError, unknown::MalformedMessage};
 
 /// How long a killed page server may take to end.
 const DEATH: Duration = Duration::from_secs(2);
@@ -21,7 +22,7 @@ const DEATH: Duration = Duration::from_secs(2);
 pub struct PageServerChild {
     connection: Option<Connection>,
     /// It goes on when its CRIU has ended, unless it is ended too.
-    held: Held,
+    held: Pidfd,
     /// Its process.
     pub pid: Pid,
     /// The port on which it listens; 0 where it was given a socket.
@@ -82,7 +83,7 @@ impl Drop for PageServerChild {
 }
 
 /// Its process, which its CRIU has not reaped yet.
-fn held(started: PageServerStarted) -> Result<(Held, u16), Error> {
+fn held(started: PageServerStarted) -> Result<(Pidfd, u16), Error> {
     let request = Request::PageServerChild;
     let missing = MalformedMessage::Missing {
         message: "criu.criu_page_server_info",
@@ -93,7 +94,7 @@ fn held(started: PageServerStarted) -> Result<(Held, u16), Error> {
         source: ProtocolError::Malformed(missing),
         left: Vec::new().into(),
     })?;
-    let held = Held::take(pid).map_err(|source| Error::Prepare {
+    let held = Pidfd::take(pid).map_err(|source| Error::Prepare {
         request,
         step: "open a pidfd",
         source: source.into(),

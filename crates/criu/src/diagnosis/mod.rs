@@ -14,6 +14,7 @@ mod log;
 #[cfg(test)]
 mod tests;
 
+use stasis_linux::file::{self, Directory};
 use std::{
     fmt,
     os::{
@@ -24,10 +25,7 @@ use std::{
     process::ExitStatus,
 };
 
-use crate::{
-    files::{self, Directory},
-    request::Request,
-};
+use crate::request::Request;
 
 pub use causes::KnownCause;
 pub use errno::CrErrno;
@@ -150,10 +148,10 @@ impl<'a> Log<'a> {
     /// Where it is and what is at its end. `None` if there is none that can be read.
     fn read(self) -> Option<(PathBuf, String)> {
         let (directory, name) = self.place()?;
-        let bytes = files::tail(directory.open(name).ok()?, MAX_LOG).ok()?;
+        let bytes = file::tail(directory.open(name).ok()?, MAX_LOG).ok()?;
         let path = match self {
             Self::Path(path) => path.to_owned(),
-            Self::In(directory, name) => files::path_of(directory).join(name),
+            Self::In(directory, name) => file::path_of(directory).join(name),
         };
         Some((path, String::from_utf8_lossy(&bytes).into_owned()))
     }

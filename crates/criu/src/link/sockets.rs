@@ -12,7 +12,7 @@ use rustix::{
     process::Pid,
 };
 
-use crate::held::{Held, descend};
+use stasis_linux::{Pidfd, pidfd::descend};
 
 /// The socket of a dump whose pages go elsewhere.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl PageSocket {
                 // A pre-dump is made by a child.
                 descend(swrk, |pid| {
                     // It may have ended.
-                    let Ok(held) = Held::take(pid) else {
+                    let Ok(held) = Pidfd::take(pid) else {
                         return Vec::new();
                     };
                     for (_, socket) in held.sockets() {

@@ -22,6 +22,7 @@ use std::{
 };
 
 use rustix::{fs::AtFlags, process::Pid};
+use stasis_linux::{file, sys};
 use tokio::{
     io::AsyncReadExt as _,
     net::unix::pipe,
@@ -34,7 +35,6 @@ use crate::{
     Error, Request,
     child::{Child, SpawnError, cannot},
     diagnosis::{self, Diagnosis, Evidence, Log},
-    files, sys,
     undo::Leftover,
 };
 
@@ -395,7 +395,7 @@ impl Guard<'_> {
             cr_errmsg: None,
             stderr: &self.child.said(),
             log: Some(Log::In(self.socket.0.as_fd(), LOG)),
-            disk_full: files::is_full(self.socket.0),
+            disk_full: file::is_full(self.socket.0),
             exit,
         }))
     }

@@ -12,15 +12,14 @@ use std::{
     time::Duration,
 };
 
+use stasis_linux::{file, sys};
 use tokio::{net::TcpListener, time};
 
 use super::{PagesError, client::for_criu};
 use crate::{
     Criu, Error, OptionError, Options, Request,
     diagnosis::{self, Evidence, Log},
-    files,
     options::{PageServer, Rendered},
-    sys,
     undo::Written,
 };
 
@@ -236,7 +235,7 @@ fn failed(rendered: &Rendered, log: &str, exit: std::process::ExitStatus) -> Err
             cr_errmsg: None,
             stderr: &[],
             log: directory.map(|directory| Log::In(directory.as_fd(), log)),
-            disk_full: directory.is_some_and(files::is_full),
+            disk_full: directory.is_some_and(file::is_full),
             exit: Some(exit),
         })),
         left: Vec::new().into(),

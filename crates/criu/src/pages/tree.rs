@@ -8,11 +8,9 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal};
+use stasis_linux::{Pidfd, pidfd::descend};
 
-use crate::{
-    held::{Held, descend},
-    undo::Leftover,
-};
+use crate::undo::Leftover;
 
 /// How long a killed process may take to end and to be reaped.
 const DEATH: Duration = Duration::from_secs(10);
@@ -20,7 +18,7 @@ const DEATH: Duration = Duration::from_secs(10);
 /// A tree of processes, held by pidfds: its members are found also where the root is gone.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    processes: Vec<Held>,
+    processes: Vec<Pidfd>,
 }
 
 impl Tree {
@@ -65,10 +63,10 @@ impl Tree {
     fn add(&mut self, found: Vec<Pid>) -> bool {
         // The number of one that was reaped may be that of a new one.
         let there = self.processes.iter().filter(|one| !one.is_reaped());
-        let mut known: HashSet<_> = there.map(Held::pid).collect();
+        let mut known: HashSet<_> = there.map(Pidfd::pid).collect();
         let before = self.processes.len();
         descend(found, |pid| {
-            let new = known.insert(pid).then(|| Held::take(pid).ok()).flatten();
+            let new = known.insert(pid).then(|| Pidfd::take(pid).ok()).flatten();
             let children = new.as_ref().and_then(|new| new.children().ok());
             self.processes.extend(new);
             children.unwrap_or_default()

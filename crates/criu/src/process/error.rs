@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use stasis_linux::procfs;
 use thiserror::Error;
 
 use crate::Version;
@@ -16,24 +17,9 @@ pub enum ProcessError {
         /// Which process.
         pid: u32,
     },
-    /// What `/proc` says of a process could not be had.
-    #[error("cannot read {what} of process {pid}")]
-    Read {
-        /// Which process.
-        pid: u32,
-        /// What was asked for, as it is called in `/proc/PID`.
-        what: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// What the kernel says of the machine, of all processes or of all sockets could not be had.
-    #[error("cannot read {what}")]
-    Kernel {
-        /// What was asked for.
-        what: &'static str,
-        /// Why.
-        source: io::Error,
-    },
+    /// What `/proc` says of it, or of the machine, could not be had.
+    #[error(transparent)]
+    Read(procfs::Error),
     /// A program could not be started.
     #[error("cannot start {program}")]
     Start {
@@ -115,4 +101,13 @@ pub enum ProcessError {
         /// Why, and what to do.
         why: &'static str,
     },
+}
+
+impl From<procfs::Error> for ProcessError {
+    fn from(error: procfs::Error) -> Self {
+        match error {
+            procfs::Error::Gone { pid } => Self::Gone { pid },
+            error => Self::Read(error),
+        }
+    }
 }

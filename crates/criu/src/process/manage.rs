@@ -15,19 +15,17 @@ use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid},
 };
+use stasis_linux::{
+    pidfd::{ends_within, is_reaped},
+    procfs::{self, Entry, Stat},
+    sys,
+};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{sleep, timeout},
 };
 
-use super::{
-    Attached, Exit, ProcessError, TaskState, Tree,
-    procfs::{Entry, Stat},
-};
-use crate::{
-    held::{ends_within, is_reaped},
-    sys,
-};
+use super::{Attached, Exit, ProcessError, TaskState, Tree};
 
 /// How long the parent of an ended process is given to take its status.
 const PARENT: Duration = Duration::from_secs(1);
@@ -73,7 +71,7 @@ pub struct Managed {
     entry: Entry,
     child: bool,
     exit: OnceLock<Exit>,
-    /// Held from asking the kernel to setting `exit`: it tells the status of a child once.
+    /// Pidfd from asking the kernel to setting `exit`: it tells the status of a child once.
     asking: Mutex<()>,
     attached: Option<Attached>,
 }
@@ -190,10 +188,10 @@ impl Managed {
             Ok(TaskState::Stopped) => Ok(State::Stopped),
             Ok(TaskState::Zombie) if !self.child => Ok(State::Zombie),
             // It has ended since the question before.
-            Ok(TaskState::Zombie) | Err(ProcessError::Gone { .. }) => {
+            Ok(TaskState::Zombie) | Err(procfs::Error::Gone { .. }) => {
                 Ok(State::Exited(self.known_exit()?.unwrap_or(Exit::Unknown)))
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -6,7 +6,7 @@
 //! and [`ProcessState`] is what links the two, in a file beside the images. The plans are made of
 //! the adapters in [`adapters`], each of which can be used alone.
 //!
-//! Nothing here speaks to CRIU. What is read of `/proc` is in `procfs`.
+//! Nothing here speaks to CRIU. What is read of `/proc` is in `stasis_linux::procfs`.
 //!
 //! ```no_run
 //! use stasis_criu::{Options, process::{DumpPlan, ProcessState, RestorePlan, RestoreStdio}};
@@ -30,7 +30,6 @@ mod error;
 mod exit;
 mod manage;
 mod plan;
-pub(crate) mod procfs;
 mod run;
 mod state;
 mod stdio;
@@ -41,10 +40,11 @@ pub use error::ProcessError;
 pub use exit::Exit;
 pub use manage::{Managed, State};
 pub use plan::{DumpPlan, RestorePlan};
-pub use procfs::{
-    Family, FileKind, Ids, InternetSocket, Mount, OpenFile, SocketType, TcpState, UnixSocket,
-};
 pub use run::Run;
+pub use stasis_linux::{
+    mountinfo::Mount,
+    procfs::{Family, FileKind, Ids, InternetSocket, OpenFile, SocketType, TcpState, UnixSocket},
+};
 pub use state::{
     Address, Choices, ConnectionState, Cpu, FILE_NAME, FileState, Host, Memory, MountState,
     ProcessState,

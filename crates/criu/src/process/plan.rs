@@ -3,6 +3,7 @@
 use std::{collections::HashMap, os::fd::OwnedFd, path::Path, time::Duration};
 
 use rustix::process::Pid;
+use stasis_linux::{pidfd::RELEASE, sys};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -14,9 +15,7 @@ use super::{
 };
 use crate::{
     Options, Request,
-    held::RELEASE,
     options::{Descriptor, External},
-    sys,
 };
 
 /// What CRIU has to be told to dump a tree.

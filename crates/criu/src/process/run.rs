@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{Managed, ProcessError, Stdio, adapters::write_pid_file};
-use crate::sys;
+use stasis_linux::sys;
 
 /// How to run a program: what, where, with which streams.
 ///

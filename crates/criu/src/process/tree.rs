@@ -10,11 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    ProcessError,
-    procfs::{self, Entry, Ids, InternetSocket, Mount, OpenFile, Stat, UnixSocket},
-    unix_peers,
+use stasis_linux::{
+    mountinfo::Mount,
+    procfs::{self, Entry, IO_URING, Ids, InternetSocket, OpenFile, Stat, UnixSocket},
 };
+
+use super::{ProcessError, unix_peers};
 
 /// What a process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,11 +51,11 @@ pub struct Namespaces {
 
 impl Namespaces {
     /// Those of this process.
-    pub(super) fn ours() -> Result<Self, ProcessError> {
+    pub(super) fn ours() -> Result<Self, procfs::Error> {
         Self::of(&Entry::open(std::process::id())?)
     }
 
-    fn of(entry: &Entry) -> Result<Self, ProcessError> {
+    fn of(entry: &Entry) -> Result<Self, procfs::Error> {
         Ok(Self {
             mount: entry.namespace("mnt")?,
             network: entry.namespace("net")?,
@@ -102,7 +103,7 @@ impl Process {
         TaskState::of(self.letter)
     }
 
-    fn read(entry: &Entry, stat: &Stat) -> Result<Self, ProcessError> {
+    fn read(entry: &Entry, stat: &Stat) -> Result<Self, procfs::Error> {
         let zombie = TaskState::of(stat.state) == TaskState::Zombie;
         let mut process = Self {
             pid: stat.pid,
@@ -123,7 +124,7 @@ impl Process {
             process.working_directory = entry.working_directory()?;
             process.namespaces = Some(Namespaces::of(entry)?);
             process.files = entry.open_files()?;
-            process.maps_io_uring = entry.maps(super::adapters::IO_URING)?;
+            process.maps_io_uring = entry.maps(IO_URING)?;
         }
         Ok(process)
     }
@@ -248,12 +249,12 @@ impl Tree {
         Some(name)
     }
 
-    fn grow(&mut self, root: &Entry) -> Result<(), ProcessError> {
+    fn grow(&mut self, root: &Entry) -> Result<(), procfs::Error> {
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for pid in procfs::all()? {
             match Entry::open(pid).and_then(|entry| entry.stat()) {
                 Ok(stat) => children.entry(stat.parent).or_default().push(pid),
-                Err(ProcessError::Gone { .. }) => {}
+                Err(procfs::Error::Gone { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -265,7 +266,7 @@ impl Tree {
                         self.processes.push(child);
                         waiting.push_back(pid);
                     }
-                    Ok(None) | Err(ProcessError::Gone { .. }) => {}
+                    Ok(None) | Err(procfs::Error::Gone { .. }) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -274,7 +275,7 @@ impl Tree {
     }
 
     /// Reads a process if it is still what the pass over `/proc` took it for.
-    fn child(pid: u32, parent: u32) -> Result<Option<Process>, ProcessError> {
+    fn child(pid: u32, parent: u32) -> Result<Option<Process>, procfs::Error> {
         let entry = Entry::open(pid)?;
         let stat = entry.stat()?;
         if stat.parent != parent {
@@ -287,7 +288,7 @@ impl Tree {
     }
 
     /// Reads what belongs to namespaces: mounts and sockets, once for each.
-    fn look_around(&mut self) -> Result<(), ProcessError> {
+    fn look_around(&mut self) -> Result<(), procfs::Error> {
         let of = |process: &Process| process.namespaces;
         let all = || self.processes.iter().filter_map(of);
         let mounts: BTreeSet<_> = all().map(|all| all.mount).collect();
@@ -329,13 +330,13 @@ impl Tree {
     fn in_one_of<T>(
         &self,
         wanted: impl FnMut(&&Process) -> bool,
-        read: impl Fn(&Entry) -> Result<T, ProcessError>,
-    ) -> Result<Option<T>, ProcessError> {
+        read: impl Fn(&Entry) -> Result<T, procfs::Error>,
+    ) -> Result<Option<T>, procfs::Error> {
         for process in self.processes.iter().filter(wanted) {
             let pid = process.pid;
             match Entry::open(pid).and_then(|entry| entry.while_it_lives(&read)) {
                 Ok(read) => return Ok(Some(read)),
-                Err(ProcessError::Gone { .. }) if pid != self.root().pid => {}
+                Err(procfs::Error::Gone { .. }) if pid != self.root().pid => {}
                 Err(error) => return Err(error),
             }
         }
@@ -353,7 +354,7 @@ struct Network {
 
 impl Network {
     /// That of `entry`, which is ours or not, with the sockets of these inodes.
-    fn read(entry: &Entry, foreign: bool, inodes: &HashSet<u64>) -> Result<Self, ProcessError> {
+    fn read(entry: &Entry, foreign: bool, inodes: &HashSet<u64>) -> Result<Self, procfs::Error> {
         let wanted = |inode: u64| inodes.contains(&inode);
         let mut network = Self {
             internet: entry.internet_sockets(&wanted)?,
@@ -364,7 +365,7 @@ impl Network {
         if network.unix.iter().any(|socket| socket.connected) {
             let other = foreign.then(|| entry.open_namespace("net")).transpose()?;
             network.peers =
-                unix_peers::peers(other, &wanted).map_err(|source| ProcessError::Kernel {
+                unix_peers::peers(other, &wanted).map_err(|source| procfs::Error::Kernel {
                     what: "the peers of Unix sockets",
                     source,
                 })?;
@@ -389,7 +390,7 @@ mod tests {
     use rustix::process::Pid;
 
     use super::*;
-    use crate::held::Held;
+    use stasis_linux::Pidfd;
 
     #[test]
     fn what_a_process_that_ends_cannot_tell_another_does() {
@@ -397,12 +398,12 @@ mod tests {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let mut tree = Tree::read(child.id()).unwrap();
         child.kill().unwrap();
-        let held = Held::take(Pid::from_child(&child)).unwrap();
+        let held = Pidfd::take(Pid::from_child(&child)).unwrap();
         assert!(held.ends_within(Duration::from_secs(60)));
         let all = |_: &&Process| true;
         // Of a zombie the kernel says "Invalid argument". The root is the one that is asked for.
         let error = tree.in_one_of(all, Entry::mounts).unwrap_err();
-        assert!(matches!(error, ProcessError::Gone { pid } if pid == child.id()));
+        assert!(matches!(error, procfs::Error::Gone { pid } if pid == child.id()));
         tree.processes.push(ours.root().clone());
         tree.processes.reverse();
         let ended = |process: &&Process| process.pid == child.id();

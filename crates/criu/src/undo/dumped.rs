@@ -22,20 +22,17 @@ use rustix::{
     io::Errno,
     process::{Pid, Signal},
 };
+use stasis_linux::{
+    Pidfd,
+    pidfd::descend,
+    procfs::{self, Entry, Stat},
+    sys,
+};
 
 use super::{
     Leftover,
     rules::{Lock, Network},
 };
-use crate::{
-    held::{Held, descend},
-    process::{
-        ProcessError,
-        procfs::{self, Entry, Stat},
-    },
-    sys,
-};
-
 /// How long processes may take to stop, and then to die of what CRIU left in them: without CRIU a
 /// parasite ends in a trap, or takes itself out. Seen: some milliseconds.
 const SETTLING: Duration = Duration::from_millis(100);
@@ -164,7 +161,7 @@ impl Dumped {
 
 impl Process {
     /// Takes hold of it, unless it has been reaped.
-    fn hold(&self) -> io::Result<Option<(Held, Stat)>> {
+    fn hold(&self) -> io::Result<Option<(Pidfd, Stat)>> {
         Ok(hold(self.pid)?.filter(|(_, stat)| stat.started == self.started))
     }
 
@@ -192,8 +189,8 @@ impl Process {
 }
 
 /// Takes hold of the process that has this number now, and looks at it. None if there is none.
-fn hold(pid: Pid) -> io::Result<Option<(Held, Stat)>> {
-    let held = match Held::take(pid) {
+fn hold(pid: Pid) -> io::Result<Option<(Pidfd, Stat)>> {
+    let held = match Pidfd::take(pid) {
         Ok(held) => held,
         // The latter two: it is the number of a thread, of which CRIU has its own word.
         Err(Errno::SRCH | Errno::NOENT | Errno::INVAL) => return Ok(None),
@@ -201,16 +198,16 @@ fn hold(pid: Pid) -> io::Result<Option<(Held, Stat)>> {
     };
     let entry = Entry::open(pid.as_raw_pid().unsigned_abs());
     match entry.and_then(|entry| entry.stat()) {
-        // As in `Held::entry`.
+        // As in `Pidfd::entry`.
         Ok(stat) if !held.is_reaped() => Ok(Some((held, stat))),
-        Ok(_) | Err(ProcessError::Gone { .. }) => Ok(None),
-        Err(ProcessError::Read { source, .. }) => Err(source),
+        Ok(_) | Err(procfs::Error::Gone { .. }) => Ok(None),
+        Err(procfs::Error::Read { source, .. }) => Err(source),
         Err(error) => Err(io::Error::other(error)),
     }
 }
 
 /// Its network namespace, if it is not that of this process.
-fn foreign_network(process: &Held) -> Option<Network> {
+fn foreign_network(process: &Pidfd) -> Option<Network> {
     let its = process.entry()?;
     // CRIU was started by a thread of this one's namespaces, whatever those of the others are.
     let ours = fs::metadata("/proc/thread-self/ns/net").ok()?;

@@ -15,7 +15,7 @@ use std::{
 use rustix::fs::{AtFlags, Dir};
 
 use super::Leftover;
-use crate::files::{self, Directory};
+use stasis_linux::file::{self, Directory};
 
 /// Names that CRIU gives to what is no image (`criu/include/image-desc.h`, `criu/stats.c`,
 /// `criu/irmap.c`, CRIU 4.2): statistics, a cache, the link to the parent's images, the socket of
@@ -58,7 +58,7 @@ impl Written {
         let mut directories = self.directories.iter().rev();
         let log = directories
             .find_map(|(directory, _)| Directory::Descriptor(directory.as_fd()).open(name).ok())?;
-        let head = files::head(log, HEAD).ok()?;
+        let head = file::head(log, HEAD).ok()?;
         let head = String::from_utf8_lossy(&head);
         let (_, run) = head.split_once("CRIU run id = ")?;
         let run = run.lines().next()?.trim();
@@ -69,7 +69,7 @@ impl Written {
     /// Is there no room left in one of the directories?
     pub fn disk_is_full(&self) -> bool {
         let mut directories = self.directories.iter();
-        directories.any(|(directory, _)| files::is_full(directory))
+        directories.any(|(directory, _)| file::is_full(directory))
     }
 
     /// Removes what CRIU has written since, the log only if it is not to be kept.
@@ -83,7 +83,7 @@ impl Written {
             });
             for name in written {
                 if rustix::fs::unlinkat(directory, name.as_os_str(), AtFlags::empty()).is_err() {
-                    let path = files::path_of(directory.as_fd()).join(name);
+                    let path = file::path_of(directory.as_fd()).join(name);
                     left.push(Leftover::File { path });
                 }
             }

@@ -22,13 +22,13 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal};
-
-use super::Leftover;
-use crate::{
-    held::{Held, descend},
-    process::procfs::{self, Entry},
+use stasis_linux::{
+    Pidfd,
+    pidfd::descend,
+    procfs::{self, Entry},
 };
 
+use super::Leftover;
 /// How long a killed process may take to end and to be reaped.
 const DEATH: Duration = Duration::from_secs(10);
 
@@ -44,7 +44,7 @@ pub(crate) struct Restored {
     /// Whether the root is made a child of this process.
     sibling: bool,
     /// Those that were killed, or are to be reaped.
-    found: Vec<Held>,
+    found: Vec<Pidfd>,
 }
 
 impl Restored {
@@ -149,7 +149,7 @@ impl Restored {
         })
     }
 
-    fn add(&mut self, process: Held) {
+    fn add(&mut self, process: Pidfd) {
         if self.found.iter().all(|found| found.pid() != process.pid()) {
             self.found.push(process);
         }
@@ -173,8 +173,8 @@ impl Restored {
 }
 
 /// Takes hold of the process that has this number now, with what `/proc` has of it.
-fn hold(pid: Pid) -> Option<(Held, Entry)> {
-    let held = Held::take(pid).ok()?;
+fn hold(pid: Pid) -> Option<(Pidfd, Entry)> {
+    let held = Pidfd::take(pid).ok()?;
     let entry = held.entry()?;
     Some((held, entry))
 }

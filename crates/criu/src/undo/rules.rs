@@ -15,7 +15,7 @@ use std::{
 use rustix::process::Pid;
 
 use super::Leftover;
-use crate::sys;
+use stasis_linux::sys;
 
 /// What packets of CRIU's own are marked with (`SOCCR_MARK`, `soccr/soccr.h`).
 const MARK: &str = "0xC114";

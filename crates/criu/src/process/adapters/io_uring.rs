@@ -2,9 +2,6 @@
 
 use super::super::{FileKind, ProcessError, Tree};
 
-/// How the kernel calls an instance of io_uring.
-pub(in super::super) const IO_URING: &str = "anon_inode:[io_uring]";
-
 /// Refuses a tree in which a process uses io_uring, by the name of the process.
 ///
 /// CRIU itself fails in the middle of the dump with "Message reply from daemon is trimmed", which

@@ -36,7 +36,6 @@ pub use external_files::external_files;
 pub use inherit::{Inheritance, Missing};
 pub(crate) use internet_sockets::can_dump as can_dump_internet_sockets;
 pub use internet_sockets::refuse_internet_sockets;
-pub(super) use io_uring::IO_URING;
 pub use io_uring::refuse_io_uring;
 pub use mounts::{external_mounts, has_external_mounts};
 pub use pid_file::write_pid_file;

@@ -14,10 +14,9 @@ use std::collections::BTreeMap;
 
 use rustix::fs::{major, minor};
 
-use super::super::{
-    Choices, FileKind, ProcessError, Tree,
-    procfs::{Entry, OpenFile},
-};
+use stasis_linux::procfs::{Entry, OpenFile};
+
+use super::super::{Choices, FileKind, ProcessError, Tree};
 use crate::{Options, options::External};
 
 /// How the terminals of a tree are taken along and brought back.

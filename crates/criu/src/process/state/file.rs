@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{super::ProcessError, ProcessState};
-use crate::files::{Directory, head};
+use stasis_linux::file::{Directory, head};
 
 /// The name of the file, in the directory of the images.
 pub const FILE_NAME: &str = "process_state.json";

@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
+use stasis_linux::{
+    mountinfo::Mount,
+    procfs::{self, Family, FileKind, OpenFile},
+};
+
 use super::{
     super::{
         ProcessError, Tree,
-        procfs::{self, Family, FileKind, Mount, OpenFile},
         tree::{Process, TaskState},
     },
     Address, ConnectionState, FileState, Host, MountState, ProcessState,

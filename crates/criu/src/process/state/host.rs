@@ -8,8 +8,9 @@ use std::{
 
 use rustix::system::uname;
 
-use super::{super::procfs::each_line, Cpu, Host, Memory};
-use crate::files::head;
+use stasis_linux::{file::head, lines::each_line};
+
+use super::{Cpu, Host, Memory};
 
 impl Host {
     /// This machine.

@@ -4,24 +4,28 @@ use super::text;
 
 /// What is used of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stat {
-    pub(crate) pid: u32,
+pub struct Stat {
+    /// Its number.
+    pub pid: u32,
     /// R, S, D, T, t, Z, X, I ...
-    pub(crate) state: u8,
-    pub(crate) parent: u32,
-    pub(crate) group: u32,
+    pub state: u8,
+    /// The number of its parent.
+    pub parent: u32,
+    /// The number of its process group; zero where its leader is in none of our PID namespaces.
+    pub group: u32,
     /// Zero where the leader of the session is in none of our PID namespaces.
-    pub(crate) session: u32,
+    pub session: u32,
     /// The device of the controlling terminal, as the kernel packs it; zero for none.
-    pub(crate) terminal: u32,
+    pub terminal: u32,
     /// The kernel's flags of it (`PF_*`, `include/linux/sched.h`).
     flags: u32,
     /// When it started, in ticks of a hundredth of a second since the machine did.
-    pub(crate) started: u64,
+    pub started: u64,
 }
 
 impl Stat {
-    pub(crate) fn parse(line: &[u8]) -> Option<Self> {
+    /// Understands the line, if it is one.
+    pub fn parse(line: &[u8]) -> Option<Self> {
         // The name is the process's own choice, parentheses and blanks included: only its last
         // parenthesis counts.
         let opened = line.iter().position(|&byte| byte == b'(')?;
@@ -54,7 +58,7 @@ impl Stat {
     }
 
     /// Does it exit, or is it a zombie?
-    pub(crate) fn is_exiting(&self) -> bool {
+    pub fn is_exiting(&self) -> bool {
         const PF_EXITING: u32 = 0x4;
         self.flags & PF_EXITING != 0
     }

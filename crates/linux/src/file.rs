@@ -1,17 +1,17 @@
-//! A file that CRIU left in a directory, such as its log or its statistics: read without following
-//! a link, since whoever may write to the directory could have it lead anywhere, and never more of
-//! it than asked for.
+//! Reading files that somebody else may have put there: without following a link, since whoever may
+//! write to the directory could have it lead anywhere, without waiting for a FIFO's writer, and
+//! never more than is asked for.
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, Read, Seek as _, SeekFrom},
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 
-/// A directory that CRIU wrote to, by its path or as an open descriptor.
+/// A directory that somebody writes to, by its path or as an open descriptor.
 #[derive(Debug, Clone, Copy)]
 pub enum Directory<'a> {
     /// Its path, which may lead over links.
@@ -33,10 +33,12 @@ impl<'a> From<BorrowedFd<'a>> for Directory<'a> {
 }
 
 impl Directory<'_> {
-    /// Opens the regular file `name` in it for reading.
-    pub(crate) fn open(self, name: &Path) -> io::Result<File> {
-        // Without NONBLOCK a FIFO of that name would hold the caller up.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    /// Opens the regular file `name` in it for reading, and follows no link that has its name.
+    ///
+    /// # Errors
+    /// If there is none, or it is something else.
+    pub fn open(self, name: &Path) -> io::Result<File> {
+        let flags = READING | OFlags::NOFOLLOW;
         let opened = match self {
             Self::Path(path) => {
                 let flags_of_directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -45,26 +47,40 @@ impl Directory<'_> {
             }
             Self::Descriptor(directory) => openat(directory, name, flags, Mode::empty())?,
         };
-        let file = File::from(opened);
-        if file.metadata()?.is_file() {
-            Ok(file)
-        } else {
-            Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "it is no regular file",
-            ))
-        }
+        regular(File::from(opened))
+    }
+}
+
+/// How a file is opened: without `NONBLOCK` a FIFO of that name would hold the caller up.
+const READING: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+
+/// Opens the regular file at `path` for reading. Links are followed.
+///
+/// # Errors
+/// If there is none, or it is something else.
+pub fn open(path: &Path) -> io::Result<File> {
+    regular(File::from(openat(CWD, path, READING, Mode::empty())?))
+}
+
+fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        let why = "it is no regular file";
+        Err(io::Error::new(io::ErrorKind::InvalidInput, why))
     }
 }
 
 /// Where an open directory is.
-pub(crate) fn path_of(directory: BorrowedFd<'_>) -> PathBuf {
+pub fn path_of(directory: BorrowedFd<'_>) -> PathBuf {
     let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
     fs::read_link(link).unwrap_or_default()
 }
 
 /// Has the file system of `directory` no room left, where it could have some?
-pub(crate) fn is_full(directory: impl AsFd) -> bool {
+pub fn is_full(directory: impl AsFd) -> bool {
     fstatvfs(directory).is_ok_and(|system| {
         // One without a limit counts no blocks, and a read-only one has none free.
         let limited = system.f_blocks > 0 && !system.f_flag.contains(StatVfsMountFlags::RDONLY);
@@ -72,16 +88,43 @@ pub(crate) fn is_full(directory: impl AsFd) -> bool {
     })
 }
 
+/// Reads the file at `path` whole, of whatever kind it is.
+///
+/// # Errors
+/// If it cannot be read, or, as [`whole`], has more than `most` bytes.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    whole(File::open(path)?, most)
+}
+
+/// Reads what is left of `from`, to its end.
+///
+/// # Errors
+/// If it cannot be read; [`io::ErrorKind::FileTooLarge`] if that is more than `most` bytes.
+pub fn whole(from: impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let bytes = head(from, most)?;
+    if bytes.len() as u64 > most {
+        let why = format!("it is longer than {most} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
+}
+
 /// Reads a file from its beginning, up to one byte more than `most`: whoever gets that byte knows
 /// that the file is too long.
-pub(crate) fn head(file: File, most: u64) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// If it cannot be read.
+pub fn head(from: impl Read, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    from.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Reads the last `most` bytes of a file, or all of it if it has fewer.
-pub(crate) fn tail(mut file: File, most: u64) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// If it cannot be read.
+pub fn tail(mut file: File, most: u64) -> io::Result<Vec<u8>> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
     let mut bytes = Vec::new();
@@ -132,5 +175,23 @@ mod tests {
         assert_eq!(head(open(), 4).unwrap(), b"01234");
         assert_eq!(tail(open(), 4).unwrap(), b"6789");
         assert_eq!(tail(open(), 40).unwrap(), b"0123456789");
+    }
+
+    #[test]
+    fn a_file_is_read_whole_or_not_at_all() {
+        assert_eq!(whole(&b"0123"[..], 4).unwrap(), b"0123");
+        let error = whole(&b"01234"[..], 4).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(error.to_string(), "it is longer than 4 bytes");
+        assert_eq!(read(Path::new("/dev/null"), 4).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_is_opened_by_its_path_is_a_regular_file_too() {
+        for path in ["/dev/null", "/proc"] {
+            let error = super::open(Path::new(path)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path}");
+        }
+        super::open(Path::new("/proc/self/exe")).unwrap();
     }
 }

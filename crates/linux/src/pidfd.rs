@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use crate::{
-    process::procfs::{self, Entry},
+    procfs::{self, Entry},
     sys,
 };
 
@@ -32,16 +32,16 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// How long the number of a process that was reaped may stay taken: until whoever reaps it has gone
 /// on ([`sys::is_taken`]). Longer it is that of a session or a group, or of another process.
-pub(crate) const RELEASE: Duration = Duration::from_secs(1);
+pub const RELEASE: Duration = Duration::from_secs(1);
 
 /// A process, held.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub struct Pidfd {
     pid: Pid,
     pidfd: OwnedFd,
 }
 
-impl Held {
+impl Pidfd {
     /// Takes hold of the process that has this number now.
     pub fn take(pid: Pid) -> rustix::io::Result<Self> {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
@@ -136,13 +136,13 @@ impl Held {
 
 /// Has a process been reaped, so that its number may be another's? One that has merely ended takes
 /// signals still.
-pub(crate) fn is_reaped(pidfd: BorrowedFd<'_>) -> bool {
+pub fn is_reaped(pidfd: BorrowedFd<'_>) -> bool {
     let asked = sys::send_signal(pidfd, 0);
     asked.is_err_and(|error| error.raw_os_error() == Some(Errno::SRCH.raw_os_error()))
 }
 
 /// Waits for the end of a process, for so long at most. Whether it has ended, be it as a zombie.
-pub(crate) fn ends_within(pidfd: BorrowedFd<'_>, time: Duration) -> bool {
+pub fn ends_within(pidfd: BorrowedFd<'_>, time: Duration) -> bool {
     let timeout = Timespec {
         tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: time.subsec_nanos().into(),
@@ -153,10 +153,7 @@ pub(crate) fn ends_within(pidfd: BorrowedFd<'_>, time: Duration) -> bool {
 
 /// Walks down from `roots`, parents before their children. `visit` returns the children to go on
 /// to, of the process that it has taken hold of.
-pub(crate) fn descend(
-    roots: impl IntoIterator<Item = Pid>,
-    mut visit: impl FnMut(Pid) -> Vec<Pid>,
-) {
+pub fn descend(roots: impl IntoIterator<Item = Pid>, mut visit: impl FnMut(Pid) -> Vec<Pid>) {
     let mut queue: VecDeque<Pid> = roots.into_iter().collect();
     for _ in 0..MAX_PROCESSES {
         let Some(pid) = queue.pop_front() else { break };
@@ -177,7 +174,7 @@ mod tests {
     #[test]
     fn a_child_that_has_ended_is_reaped_and_gone() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-        let held = Held::take(Pid::from_child(&child)).unwrap();
+        let held = Pidfd::take(Pid::from_child(&child)).unwrap();
         assert!(!held.has_ended());
         assert!(!held.is_gone(Instant::now()));
         assert_eq!(held.entry().unwrap().pid(), child.id());
@@ -196,7 +193,7 @@ mod tests {
     #[test]
     fn sockets_are_found_among_the_descriptors_and_are_the_same_sockets() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let held = Held::take(rustix::process::getpid()).unwrap();
+        let held = Pidfd::take(rustix::process::getpid()).unwrap();
         let own = listener.local_addr().unwrap();
         let found = held.sockets().any(|(_, socket)| {
             let name = rustix::net::getsockname(&socket).ok();
@@ -208,10 +205,10 @@ mod tests {
     #[test]
     fn who_was_reaped_has_no_children_whoever_has_its_number_by_then() {
         let mut gone = Command::new("true").spawn().unwrap();
-        let reaped = Held::take(Pid::from_child(&gone)).unwrap();
+        let reaped = Pidfd::take(Pid::from_child(&gone)).unwrap();
         gone.wait().unwrap();
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-        let parent = Held::take(rustix::process::getpid()).unwrap();
+        let parent = Pidfd::take(rustix::process::getpid()).unwrap();
         assert!(
             parent
                 .children()
@@ -219,7 +216,7 @@ mod tests {
                 .contains(&Pid::from_child(&child))
         );
 
-        let reused = Held {
+        let reused = Pidfd {
             pid: parent.pid,
             pidfd: reaped.pidfd,
         };
@@ -246,7 +243,7 @@ mod tests {
             descend([root], |pid| {
                 seen.push(pid);
                 match seen.len() < depth {
-                    true => Held::take(pid).unwrap().children().unwrap(),
+                    true => Pidfd::take(pid).unwrap().children().unwrap(),
                     false => Vec::new(),
                 }
             });
@@ -258,7 +255,7 @@ mod tests {
             assert_eq!(walk(depth), all[..depth]);
         }
         for pid in all {
-            Held::take(pid).unwrap().send(Signal::KILL);
+            Pidfd::take(pid).unwrap().send(Signal::KILL);
         }
         shell.wait().unwrap();
     }

@@ -7,7 +7,7 @@ const LINE: u64 = 256 << 10;
 
 /// Gives every line, without its end, to `each`. A longer line than any that Linux writes is an
 /// error.
-pub(crate) fn each_line(
+pub fn each_line(
     mut table: impl BufRead,
     mut each: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {

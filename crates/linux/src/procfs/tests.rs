@@ -41,13 +41,10 @@ fn a_process_that_was_reaped_is_gone_though_its_directory_is_held() {
     child.wait().unwrap();
     let error = entry.stat().unwrap_err();
     assert!(
-        matches!(error, ProcessError::Gone { pid } if pid == child.id()),
+        matches!(error, Error::Gone { pid } if pid == child.id()),
         "{error}"
     );
-    assert!(matches!(
-        Entry::open(child.id()),
-        Err(ProcessError::Gone { .. })
-    ));
+    assert!(matches!(Entry::open(child.id()), Err(Error::Gone { .. })));
 }
 
 #[test]

@@ -7,11 +7,10 @@
 //!
 //! Formats: proc_pid_stat(5), proc_pid_status(5), proc_pid_fd(5), proc_pid_fdinfo(5),
 //! proc_pid_mountinfo(5), proc_pid_net(5) and the kernel's Documentation/filesystems/proc.rst;
-//! recorded on Linux 6.18. Which processes belong together is the matter of [`super::tree`].
+//! recorded on Linux 6.18. Which processes belong together is nothing that is known here.
 
+mod error;
 mod fd;
-mod lines;
-mod mounts;
 mod net;
 mod stat;
 mod status;
@@ -35,17 +34,18 @@ use rustix::{
     io::Errno,
 };
 
-pub use fd::{FileKind, OpenFile};
-pub(crate) use lines::each_line;
-pub use mounts::Mount;
+pub use error::Error;
+pub use fd::{FileKind, IO_URING, OpenFile};
 pub use net::{Family, InternetSocket, SocketType, TcpState, UnixSocket};
-pub(crate) use stat::Stat;
-pub use status::Ids;
-pub(crate) use status::Status;
-pub(crate) use tasks::{children, threads};
+pub use stat::Stat;
+pub use status::{Ids, Status};
+pub use tasks::{children, threads};
 
-use super::ProcessError;
-use crate::files::head;
+use crate::{
+    file::head,
+    lines::each_line,
+    mountinfo::{self, Mount},
+};
 
 /// The most that is read of a file of a few lines.
 const SMALL: u64 = 64 << 10;
@@ -53,22 +53,19 @@ const SMALL: u64 = 64 << 10;
 /// The most that is kept of a command line; the rest is cut.
 const COMMAND_LINE: u64 = 128 << 10;
 
-/// The most mounts of one namespace: the kernel's own default limit, fs.mount-max.
-const MOUNTS: usize = 100_000;
-
 /// The most descriptors of one process: the kernel's own limit, fs.nr_open.
 const DESCRIPTORS: usize = 1 << 20;
 
 /// One process, by its directory in `/proc`.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub struct Entry {
     pid: u32,
     directory: OwnedFd,
 }
 
 impl Entry {
     /// Takes hold of the process that has the number `pid` now.
-    pub(crate) fn open(pid: u32) -> Result<Self, ProcessError> {
+    pub fn open(pid: u32) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, format!("/proc/{pid}"), flags, Mode::empty())
             .map_err(|errno| failure(pid, "its directory in /proc", errno.into()))?;
@@ -76,25 +73,25 @@ impl Entry {
     }
 
     /// Its number.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// State, ancestry, session, terminal, start.
-    pub(crate) fn stat(&self) -> Result<Stat, ProcessError> {
+    pub fn stat(&self) -> Result<Stat, Error> {
         let text = self.read("stat", SMALL)?;
         Stat::parse(&text).ok_or_else(|| self.strange("stat"))
     }
 
     /// Whom it runs as, what it is called itself, what waits for it.
-    pub(crate) fn status(&self) -> Result<Status, ProcessError> {
+    pub fn status(&self) -> Result<Status, Error> {
         // A process may be in 65,536 groups of ten digits.
         let text = self.read("status", 1 << 20)?;
         Status::parse(&text).ok_or_else(|| self.strange("status"))
     }
 
     /// Its command line, the words separated by spaces.
-    pub(crate) fn command_line(&self) -> Result<String, ProcessError> {
+    pub fn command_line(&self) -> Result<String, Error> {
         let mut text = self.read("cmdline", COMMAND_LINE)?;
         text.truncate(usize::try_from(COMMAND_LINE).unwrap_or(usize::MAX));
         while text.last() == Some(&0) {
@@ -109,12 +106,12 @@ impl Entry {
     }
 
     /// Where it works.
-    pub(crate) fn working_directory(&self) -> Result<PathBuf, ProcessError> {
+    pub fn working_directory(&self) -> Result<PathBuf, Error> {
         self.link("cwd")
     }
 
     /// The inode of its namespace of a kind: "mnt", "net", "pid" ...
-    pub(crate) fn namespace(&self, kind: &str) -> Result<u64, ProcessError> {
+    pub fn namespace(&self, kind: &str) -> Result<u64, Error> {
         let name = format!("ns/{kind}");
         let stat = statat(&self.directory, &name, AtFlags::empty())
             .map_err(|errno| failure(self.pid, &name, errno.into()))?;
@@ -122,7 +119,7 @@ impl Entry {
     }
 
     /// A descriptor of its namespace of a kind, to be entered.
-    pub(crate) fn open_namespace(&self, kind: &str) -> Result<OwnedFd, ProcessError> {
+    pub fn open_namespace(&self, kind: &str) -> Result<OwnedFd, Error> {
         let name = format!("ns/{kind}");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         openat(&self.directory, &name, flags, Mode::empty())
@@ -130,7 +127,7 @@ impl Entry {
     }
 
     /// What it has open, by descriptor. What is closed meanwhile is left out.
-    pub(crate) fn open_files(&self) -> Result<Vec<OpenFile>, ProcessError> {
+    pub fn open_files(&self) -> Result<Vec<OpenFile>, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |name: &str| {
             openat(&self.directory, name, flags, Mode::empty())
@@ -153,23 +150,16 @@ impl Entry {
     }
 
     /// The mounts of its mount namespace that it can see.
-    pub(crate) fn mounts(&self) -> Result<Vec<Mount>, ProcessError> {
-        let mut mounts = Vec::new();
-        self.lines("mountinfo", |line| {
-            if mounts.len() == MOUNTS {
-                return Err(io::ErrorKind::FileTooLarge.into());
-            }
-            mounts.push(Mount::parse(line).ok_or(io::ErrorKind::InvalidData)?);
-            Ok(())
-        })?;
-        Ok(mounts)
+    pub fn mounts(&self) -> Result<Vec<Mount>, Error> {
+        let list = BufReader::new(self.file("mountinfo")?);
+        mountinfo::read(list).map_err(|source| failure(self.pid, "mountinfo", source))
     }
 
     /// The sockets of TCP and UDP in its network namespace that `wanted` picks by inode.
-    pub(crate) fn internet_sockets(
+    pub fn internet_sockets(
         &self,
         wanted: &dyn Fn(u64) -> bool,
-    ) -> Result<Vec<InternetSocket>, ProcessError> {
+    ) -> Result<Vec<InternetSocket>, Error> {
         let mut sockets = Vec::new();
         for (name, family, kind) in net::TABLES {
             let read = self.lines(&format!("net/{name}"), |line| {
@@ -180,7 +170,7 @@ impl Entry {
             });
             match read {
                 // A kernel without IPv6 has no such table.
-                Err(ProcessError::Gone { .. }) if self.is_alive() => {}
+                Err(Error::Gone { .. }) if self.is_alive() => {}
                 read => read?,
             }
         }
@@ -188,10 +178,7 @@ impl Entry {
     }
 
     /// The Unix sockets in its network namespace that `wanted` picks by inode.
-    pub(crate) fn unix_sockets(
-        &self,
-        wanted: &dyn Fn(u64) -> bool,
-    ) -> Result<Vec<UnixSocket>, ProcessError> {
+    pub fn unix_sockets(&self, wanted: &dyn Fn(u64) -> bool) -> Result<Vec<UnixSocket>, Error> {
         let mut sockets = Vec::new();
         self.lines("net/unix", |line| {
             sockets.extend(UnixSocket::parse(line).filter(|socket| wanted(socket.inode)));
@@ -202,7 +189,7 @@ impl Entry {
 
     /// Does any of its mappings come from a file that is called so? Of one that has been removed the
     /// kernel says so behind its name.
-    pub(crate) fn maps(&self, name: &str) -> Result<bool, ProcessError> {
+    pub fn maps(&self, name: &str) -> Result<bool, Error> {
         let mut found = false;
         self.lines("maps", |line| {
             let line = line.strip_suffix(b" (deleted)").unwrap_or(line);
@@ -214,13 +201,13 @@ impl Entry {
 
     /// What `read` gives, or that it is gone where it ends meanwhile: for that the kernel has other
     /// words too, as EINVAL for the mounts of a zombie and EACCES for the links of who was reaped.
-    pub(crate) fn while_it_lives<T>(
+    pub fn while_it_lives<T>(
         &self,
-        read: impl FnOnce(&Self) -> Result<T, ProcessError>,
-    ) -> Result<T, ProcessError> {
+        read: impl FnOnce(&Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         read(self).map_err(|error| match self.stat() {
             Ok(stat) if !stat.is_exiting() => error,
-            _ => ProcessError::Gone { pid: self.pid },
+            _ => Error::Gone { pid: self.pid },
         })
     }
 
@@ -230,53 +217,49 @@ impl Entry {
             && self.read("stat", SMALL).is_ok()
     }
 
-    fn file(&self, name: &str) -> Result<File, ProcessError> {
+    fn file(&self, name: &str) -> Result<File, Error> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         openat(&self.directory, name, flags, Mode::empty())
             .map(File::from)
             .map_err(|errno| failure(self.pid, name, errno.into()))
     }
 
-    fn read(&self, name: &str, most: u64) -> Result<Vec<u8>, ProcessError> {
+    fn read(&self, name: &str, most: u64) -> Result<Vec<u8>, Error> {
         head(self.file(name)?, most).map_err(|source| failure(self.pid, name, source))
     }
 
-    fn lines(
-        &self,
-        name: &str,
-        each: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<(), ProcessError> {
+    fn lines(&self, name: &str, each: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), Error> {
         each_line(BufReader::new(self.file(name)?), each)
             .map_err(|source| failure(self.pid, name, source))
     }
 
-    fn link(&self, name: &str) -> Result<PathBuf, ProcessError> {
+    fn link(&self, name: &str) -> Result<PathBuf, Error> {
         link(self.directory.as_fd(), name).map_err(|source| failure(self.pid, name, source))
     }
 
-    fn strange(&self, what: &str) -> ProcessError {
+    fn strange(&self, what: &str) -> Error {
         failure(self.pid, what, io::ErrorKind::InvalidData.into())
     }
 
-    fn too_long(&self, what: &str) -> ProcessError {
+    fn too_long(&self, what: &str) -> Error {
         failure(self.pid, what, io::ErrorKind::FileTooLarge.into())
     }
 }
 
 /// Every process of this `/proc`, by number.
-pub(crate) fn all() -> Result<Vec<u32>, ProcessError> {
+pub fn all() -> Result<Vec<u32>, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(CWD, "/proc", flags, Mode::empty())
         .map_err(io::Error::from)
         .and_then(|directory| numbers(&directory))
-        .map_err(|source| ProcessError::Kernel {
+        .map_err(|source| Error::Kernel {
             what: "the list of processes",
             source,
         })
 }
 
 /// When the machine started, in milliseconds since 1970, as the kernel tells it: in whole seconds.
-pub(crate) fn boot_time() -> Result<u64, ProcessError> {
+pub fn boot_time() -> Result<u64, Error> {
     let mut seconds = None;
     let file = File::open("/proc/stat");
     file.and_then(|file| {
@@ -289,7 +272,7 @@ pub(crate) fn boot_time() -> Result<u64, ProcessError> {
     })
     .and_then(|()| seconds.ok_or_else(|| io::ErrorKind::InvalidData.into()))
     .map(|seconds| seconds.saturating_mul(1000))
-    .map_err(|source| ProcessError::Kernel {
+    .map_err(|source| Error::Kernel {
         what: "the time when the machine started",
         source,
     })
@@ -311,12 +294,12 @@ fn link(directory: std::os::fd::BorrowedFd<'_>, name: &str) -> io::Result<PathBu
 }
 
 /// A number or another word in ASCII.
-fn text<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
+pub(crate) fn text<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
     std::str::from_utf8(bytes).ok()?.trim().parse().ok()
 }
 
 /// A path as the kernel writes it in a table: blanks, line ends and backslashes in octal.
-fn unescape(word: &[u8]) -> PathBuf {
+pub(crate) fn unescape(word: &[u8]) -> PathBuf {
     let mut path = Vec::with_capacity(word.len());
     let mut rest = word;
     while let [first, after @ ..] = rest {
@@ -344,11 +327,11 @@ fn is_gone(error: &io::Error) -> bool {
     )
 }
 
-fn failure(pid: u32, what: &str, source: io::Error) -> ProcessError {
+fn failure(pid: u32, what: &str, source: io::Error) -> Error {
     if is_gone(&source) {
-        ProcessError::Gone { pid }
+        Error::Gone { pid }
     } else {
-        ProcessError::Read {
+        Error::Read {
             pid,
             what: what.to_owned(),
             source,

@@ -10,11 +10,14 @@ use std::{
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, makedev, openat, statx};
 
 use super::{begins, link, text};
-use crate::files::head;
+use crate::file::head;
 
 /// What is read of an fdinfo: the common fields come first, and an epoll's or inotify's go on and
 /// on.
 const INFO: u64 = 4 << 10;
+
+/// What the kernel calls an instance of io_uring.
+pub const IO_URING: &str = "anon_inode:[io_uring]";
 
 /// The device of `/dev/ptmx`, through which every master is opened.
 const PTMX: u64 = 5 << 8 | 2;
@@ -141,7 +144,7 @@ pub(super) fn read(links: BorrowedFd<'_>, infos: BorrowedFd<'_>, fd: u32) -> io:
 
 fn kind(path: &Path, mode: u32, rdev: u64) -> FileKind {
     if begins(path, "anon_inode:") {
-        return if path == Path::new(crate::process::adapters::IO_URING) {
+        return if path == Path::new(IO_URING) {
             FileKind::IoUring
         } else {
             FileKind::Anonymous

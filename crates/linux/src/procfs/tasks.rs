@@ -7,7 +7,7 @@ use rustix::process::Pid;
 use super::is_gone;
 
 /// The children of `parent`, of all its threads. None if it has ended.
-pub(crate) fn children(parent: Pid) -> io::Result<Vec<Pid>> {
+pub fn children(parent: Pid) -> io::Result<Vec<Pid>> {
     let mut children = Vec::new();
     for thread in threads(parent)? {
         let file = directory(parent).join(thread.as_raw_pid().to_string());
@@ -19,7 +19,7 @@ pub(crate) fn children(parent: Pid) -> io::Result<Vec<Pid>> {
 }
 
 /// The threads of `process`. None if it has ended.
-pub(crate) fn threads(process: Pid) -> io::Result<Vec<Pid>> {
+pub fn threads(process: Pid) -> io::Result<Vec<Pid>> {
     let mut threads = Vec::new();
     let entries = unless_gone(fs::read_dir(directory(process)).map(Some))?;
     for entry in entries.into_iter().flatten() {

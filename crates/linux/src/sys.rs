@@ -1,9 +1,9 @@
-//! The only unsafe code of the crate: what happens in a child between fork and exec, socket
-//! options that no crate has, a signal to one thread, what the kernel knows of processes and their
-//! numbers, and a descriptor in tokio's hands.
+//! The only unsafe code: what happens in a child between fork and exec, socket options that no crate
+//! has, a signal to one thread, what the kernel knows of processes and their numbers, and
+//! descriptors in tokio's hands or marked by their numbers.
 
 use std::{
-    io,
+    fs, io,
     os::{
         fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::process::CommandExt,
@@ -13,12 +13,32 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::Pid;
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal},
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Watches `descriptor` in the runtime of the caller.
-pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+///
+/// # Errors
+/// If the system refuses.
+pub fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` has one number for as long as it lives, and stays open so long.
+    let watched = unsafe { AsyncFd::register_with_interest(descriptor, interest) };
+    watched.map_err(io::Error::from)
+}
+
+/// The same for one that is shared, so that its other owners can go on using it.
+///
+/// # Errors
+/// If the system refuses.
+pub fn watch_shared(
+    descriptor: Arc<OwnedFd>,
+    interest: Interest,
+) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: an `OwnedFd` stays open until it is dropped, and it is not before the `AsyncFd` has
+    // dropped its share; an `Arc` never swaps what it points to.
     let watched = unsafe { AsyncFd::register_with_interest(descriptor, interest) };
     watched.map_err(io::Error::from)
 }
@@ -27,7 +47,7 @@ pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<Async
 /// else but its standard streams, whatever this process or a library in it has left open.
 ///
 /// They stay open in this process until `command` is dropped.
-pub(crate) fn inherit_only(command: &mut Command, inherited: Vec<Arc<OwnedFd>>) {
+pub fn inherit_only(command: &mut Command, inherited: Vec<Arc<OwnedFd>>) {
     let child = move || {
         // SAFETY: it marks descriptors of this process, which is single-threaded since the fork,
         // and closes none before exec.
@@ -52,9 +72,47 @@ pub(crate) fn inherit_only(command: &mut Command, inherited: Vec<Arc<OwnedFd>>) 
     unsafe { command.pre_exec(child) };
 }
 
+/// Has the kernel kill the child with SIGKILL when the thread that starts it ends.
+///
+/// What outlives whoever started it would go on changing what somebody else is removing.
+pub fn die_with_parent(command: &mut Command) {
+    let parent = getpid();
+    let child = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // Had the parent died before the call above, no signal would ever come.
+        if getppid() == Some(parent) {
+            Ok(())
+        } else {
+            Err(Errno::SRCH.into())
+        }
+    };
+    // SAFETY: the closure makes two system calls on values that it owns; it neither allocates nor
+    // takes a lock, so it may run in the child of a process with several threads.
+    unsafe { command.pre_exec(child) };
+}
+
+/// Lets every descriptor but the standard streams end at the next exec, those included that were
+/// inherited from whoever started us: who lives long would keep a stranger's lock or pipe as long.
+///
+/// # Errors
+/// If the descriptors cannot be listed.
+pub fn close_on_exec() -> io::Result<()> {
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.parse::<RawFd>().ok());
+        if let Some(number) = number.filter(|number| *number > libc::STDERR_FILENO) {
+            // SAFETY: no pointers. A flag of a descriptor of ours changes, whose owner relies on
+            // its staying open now, not after an exec. One that was closed meanwhile, as the
+            // listing itself is, needs no mark.
+            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
 /// Lets `command` ignore SIGXFSZ, so that a write beyond `RLIMIT_FSIZE` fails with `EFBIG` and
 /// the process lives to clean up.
-pub(crate) fn ignore_file_size_signal(command: &mut Command) {
+pub fn ignore_file_size_signal(command: &mut Command) {
     let child = || {
         // SAFETY: the disposition is no pointer to a handler.
         match unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } {
@@ -67,7 +125,7 @@ pub(crate) fn ignore_file_size_signal(command: &mut Command) {
 }
 
 /// Starts `command` in the network namespace `namespace`.
-pub(crate) fn enter_network(command: &mut Command, namespace: Arc<OwnedFd>) {
+pub fn enter_network(command: &mut Command, namespace: Arc<OwnedFd>) {
     let child = move || {
         // SAFETY: two numbers; a wrong one is an error.
         match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
@@ -80,7 +138,7 @@ pub(crate) fn enter_network(command: &mut Command, namespace: Arc<OwnedFd>) {
 }
 
 /// Stops `thread` of `process`, if it has not ended.
-pub(crate) fn stop_thread(process: Pid, thread: Pid) {
+pub fn stop_thread(process: Pid, thread: Pid) {
     let (process, thread) = (process.as_raw_pid(), thread.as_raw_pid());
     // SAFETY: three numbers; a wrong one is an error.
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGSTOP) };
@@ -99,7 +157,7 @@ const INT: libc::socklen_t = 4;
 
 /// Ends the repair mode of a TCP socket, in which CRIU reads its queues and in which it says
 /// nothing to its peer. No window probe is sent (`TCP_REPAIR_OFF_NO_WP`, linux/tcp.h).
-pub(crate) fn end_tcp_repair(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub fn end_tcp_repair(socket: BorrowedFd<'_>) -> io::Result<()> {
     const TCP_REPAIR_OFF_NO_WP: libc::c_int = -1;
     let value = TCP_REPAIR_OFF_NO_WP;
     // SAFETY: the option is an int, `value` is one and lives through the call.
@@ -119,7 +177,7 @@ pub(crate) fn end_tcp_repair(socket: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Whether `socket` is a TCP socket in repair mode.
-pub(crate) fn in_tcp_repair(socket: BorrowedFd<'_>) -> bool {
+pub fn in_tcp_repair(socket: BorrowedFd<'_>) -> bool {
     let mut value: libc::c_int = 0;
     let mut length = INT;
     // SAFETY: the option is an int; `value` is one, `length` says so, and both live through the
@@ -138,7 +196,7 @@ pub(crate) fn in_tcp_repair(socket: BorrowedFd<'_>) -> bool {
 
 /// Puts `command` into a session of its own. With `terminal`, its standard input becomes the
 /// controlling terminal of that session.
-pub(crate) fn new_session(command: &mut Command, terminal: bool) {
+pub fn new_session(command: &mut Command, terminal: bool) {
     let child = move || {
         // SAFETY: it takes nothing; it fails only for the leader of a group, which the child of a
         // fork is not.
@@ -157,7 +215,7 @@ pub(crate) fn new_session(command: &mut Command, terminal: bool) {
 
 /// Gives `command` every signal as a program expects it: none ignored because this process, or
 /// the `nohup` that it runs under, ignores it. That none is blocked, std sees to.
-pub(crate) fn default_signals(command: &mut Command) {
+pub fn default_signals(command: &mut Command) {
     /// The kernel's own `struct sigaction`, all of it zero: the default, with no flags and an
     /// empty mask, wherever the fields are. No architecture's is longer.
     const DEFAULT: [u64; 4] = [0; 4];
@@ -188,7 +246,7 @@ pub(crate) fn default_signals(command: &mut Command) {
 const SIGNAL_MAX: libc::c_int = 64;
 
 /// Sends a signal by its number, real-time signals included, to the process of `pidfd`.
-pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: two numbers, no information to go with the signal, no flags.
     let sent = unsafe {
         libc::syscall(
@@ -210,7 +268,7 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> 
 /// Whoever reaps a process frees its number only after all that goes by processes, as kill(2) and
 /// `/proc` do, has forgotten it (`release_task` in kernel/exit.c): until then nothing can be
 /// restored with it. An owner of a file's signals may be a number that no process has any more.
-pub(crate) fn is_taken(number: Pid) -> io::Result<bool> {
+pub fn is_taken(number: Pid) -> io::Result<bool> {
     let file = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
     // SAFETY: two numbers; the file is nobody else's, and no signal comes of it.
     let owned = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, number.as_raw_pid()) };
@@ -224,7 +282,7 @@ pub(crate) fn is_taken(number: Pid) -> io::Result<bool> {
 }
 
 /// How long ago something came last over this TCP connection (`TCP_INFO`).
-pub(crate) fn since_received(socket: BorrowedFd<'_>) -> io::Result<Duration> {
+pub fn since_received(socket: BorrowedFd<'_>) -> io::Result<Duration> {
     #[expect(clippy::cast_possible_truncation, reason = "it is some hundred bytes")]
     const SIZE: libc::socklen_t = size_of::<libc::tcp_info>() as libc::socklen_t;
     let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
@@ -251,7 +309,7 @@ pub(crate) fn since_received(socket: BorrowedFd<'_>) -> io::Result<Duration> {
 /// status. None while it is not reaped, and always none before Linux 6.15.
 ///
 /// Layout and numbers: linux/pidfd.h, `PIDFD_GET_INFO` and `PIDFD_INFO_EXIT`.
-pub(crate) fn pidfd_exit(pidfd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+pub fn pidfd_exit(pidfd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
     /// The first published form of `struct pidfd_info`; its size is part of the request.
     #[repr(C)]
     #[derive(Default)]

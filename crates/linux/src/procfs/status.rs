@@ -16,17 +16,18 @@ pub struct Ids {
 
 /// What is used of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Status {
+pub struct Status {
     /// Whom it runs as.
-    pub(crate) ids: Ids,
+    pub ids: Ids,
     /// Its number in the innermost of its PID namespaces.
-    pub(crate) inner_pid: u32,
+    pub inner_pid: u32,
     /// The signals that wait for the whole process, signal 1 the lowest bit.
     pending: u64,
 }
 
 impl Status {
-    pub(crate) fn parse(status: &[u8]) -> Option<Self> {
+    /// Understands the file, if it has all that is used of it.
+    pub fn parse(status: &[u8]) -> Option<Self> {
         let words = |name: &str| {
             let line = status
                 .split(|&byte| byte == b'\n')
@@ -48,7 +49,7 @@ impl Status {
     }
 
     /// Has it been killed? SIGKILL waits until the process is gone.
-    pub(crate) fn is_killed(&self) -> bool {
+    pub fn is_killed(&self) -> bool {
         const KILL: u64 = 1 << (9 - 1);
         self.pending & KILL != 0
     }
