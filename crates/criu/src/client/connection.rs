@@ -515,13 +515,10 @@ impl Judge<'_> {
         // Where CRIU fails before it opens its log, that of an earlier call is still there.
         let log = self.log().filter(|log| log.stamp() != self.log_before);
         Evidence {
-            request: self.request,
-            cr_errno: None,
-            cr_errmsg: None,
             stderr: &farewell.stderr,
             log,
             disk_full: farewell.disk_full,
-            exit: None,
+            ..Evidence::of(self.request)
         }
     }
 

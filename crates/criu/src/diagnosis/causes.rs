@@ -1,8 +1,8 @@
 //! The causes that are known: what CRIU says, what it means, and what to do about it.
 //!
 //! Each row was provoked with CRIU 4.2.1 or 4.1.1, most with both, and what they wrote is in
-//! `tests/logs/`; a row with a comment that names a line of CRIU's source was not. Options are
-//! called by their names in CRIU's RPC.
+//! `tests/logs/`; a row with a comment that names a line of CRIU's source was not. A way out has
+//! options in backticks, by their names in CRIU's RPC; its reader gets them in words of his own.
 //!
 //! In a pattern `*` stands for anything. A row is for causes only, never for what follows from
 //! one: it wins over an error that stands before it and is not known.
@@ -318,10 +318,23 @@ impl KnownCause {
         self.row().means
     }
 
-    /// The way out.
+    /// The way out, with each option in it as its reader calls it: `word` is given its name in
+    /// CRIU's RPC, and [`config_key`](crate::options::config_key) has what a configuration file of
+    /// CRIU calls it.
     #[must_use]
-    pub fn remedy(self) -> &'static str {
-        self.row().remedy
+    pub fn remedy_in(self, word: &dyn Fn(&'static str) -> String) -> String {
+        let pieces = self.row().remedy.split('`').enumerate();
+        pieces
+            .map(|(index, piece)| match index % 2 {
+                0 => piece.to_owned(),
+                _ => word(piece),
+            })
+            .collect()
+    }
+
+    /// The options that the way out names, as CRIU's RPC does.
+    pub fn options(self) -> impl Iterator<Item = &'static str> {
+        self.row().remedy.split('`').skip(1).step_by(2)
     }
 
     /// The cause that `text` of a log tells, if it is a known one.

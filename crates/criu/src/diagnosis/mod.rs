@@ -55,6 +55,22 @@ pub struct Evidence<'a> {
     pub exit: Option<ExitStatus>,
 }
 
+impl Evidence<'_> {
+    /// Nothing but that it failed.
+    #[must_use]
+    pub fn of(request: Request) -> Self {
+        Self {
+            request,
+            cr_errno: None,
+            cr_errmsg: None,
+            stderr: b"",
+            log: None,
+            disk_full: false,
+            exit: None,
+        }
+    }
+}
+
 /// Where a log is.
 #[derive(Debug, Clone, Copy)]
 pub enum Log<'a> {
@@ -186,34 +202,57 @@ fn shortened(mut text: String) -> String {
     text
 }
 
-impl fmt::Display for Diagnosis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Diagnosis {
+    /// As text, with each option of the way out as its reader calls it: `word` is given its name in
+    /// CRIU's RPC.
+    ///
+    /// ```
+    /// use stasis_criu::{Evidence, Request, diagnose};
+    ///
+    /// let evidence = Evidence {
+    ///     cr_errmsg: Some("Can't dump ghost file x of 2 size, increase limit"),
+    ///     ..Evidence::of(Request::Dump)
+    /// };
+    /// let told = diagnose(&evidence).in_words(&|option| format!("--{}", option.replace('_', "-")));
+    /// assert!(told.contains("raise --ghost-limit"));
+    /// ```
+    #[must_use]
+    pub fn in_words(&self, word: &dyn Fn(&'static str) -> String) -> String {
         let errno = self.errno.map(|errno| (errno, errno.meaning(self.request)));
-        match (self.known, &self.cause, errno) {
+        let mut told = match (self.known, &self.cause, errno) {
             (Some(known), cause, _) => {
-                write!(f, "{}: {}", known.meaning(), known.remedy())?;
-                if let Some(cause) = cause {
-                    write!(f, " (CRIU says: {cause})")?;
+                let told = format!("{}: {}", known.meaning(), known.remedy_in(word));
+                match cause {
+                    Some(cause) => format!("{told} (CRIU says: {cause})"),
+                    None => told,
                 }
             }
-            (None, Some(cause), _) => write!(f, "{cause}")?,
-            (None, None, Some((_, Some(meaning)))) => f.write_str(meaning)?,
-            (None, None, _) => f.write_str("CRIU gave no reason")?,
-        }
+            (None, Some(cause), _) => cause.clone(),
+            (None, None, Some((_, Some(meaning)))) => meaning.to_owned(),
+            (None, None, _) => String::from("CRIU gave no reason"),
+        };
         if let Some((errno, _)) = errno {
-            write!(f, ", {errno}")?;
+            told.push_str(&format!(", {errno}"));
         }
         match self.exit.map(|exit| (exit.signal(), exit.code())) {
-            Some((Some(signal), _)) => write!(f, ", CRIU was killed by signal {signal}")?,
+            Some((Some(signal), _)) => {
+                told.push_str(&format!(", CRIU was killed by signal {signal}"));
+            }
             // It exits with 1 at every failure that it tells the cause of.
             Some((None, Some(code))) if self.cause.is_none() => {
-                write!(f, ", CRIU exited with {code}")?;
+                told.push_str(&format!(", CRIU exited with {code}"));
             }
             Some(_) | None => {}
         }
-        match &self.log {
-            Some(log) => write!(f, ", its log is {}", log.display()),
-            None => Ok(()),
+        if let Some(log) = &self.log {
+            told.push_str(&format!(", its log is {}", log.display()));
         }
+        told
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.in_words(&|option| format!("`{option}`")))
     }
 }

@@ -311,22 +311,10 @@ fn recorded() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/logs")
 }
 
-fn nothing(request: Request) -> Evidence<'static> {
-    Evidence {
-        request,
-        cr_errno: None,
-        cr_errmsg: None,
-        stderr: b"",
-        log: None,
-        disk_full: false,
-        exit: None,
-    }
-}
-
 fn of_recorded(name: &str, request: Request) -> Diagnosis {
     let path = recorded().join(name);
     let bytes = fs::read(&path).unwrap();
-    let mut evidence = nothing(request);
+    let mut evidence = Evidence::of(request);
     // As it is in the reply to every request that was recorded, failed or not.
     evidence.cr_errmsg =
         Some("Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self");
@@ -399,7 +387,7 @@ fn the_log_is_found_in_an_open_directory_and_not_over_a_link() {
     let look = |name| {
         diagnose(&Evidence {
             log: Some(Log::In(directory.as_fd(), name)),
-            ..nothing(Dump)
+            ..Evidence::of(Dump)
         })
     };
     let diagnosis = look("dump.log");
@@ -420,7 +408,7 @@ fn the_end_of_a_log_without_end_is_read() {
     std::os::unix::fs::FileExt::write_all_at(&log, &bytes, 5 * MAX_LOG).unwrap();
     let evidence = Evidence {
         log: Some(Log::Path(&path)),
-        ..nothing(Restore)
+        ..Evidence::of(Restore)
     };
     let diagnosis = diagnose(&evidence);
     assert_eq!(diagnosis.cause.as_deref(), Some("the \u{fffd} end"));
@@ -436,7 +424,7 @@ fn the_end_of_a_log_without_end_is_read() {
 fn without_a_log_stderr_tells_and_without_stderr_the_reply() {
     let evidence = Evidence {
         cr_errmsg: Some("Error (criu/x.c:1): from the reply\n"),
-        ..nothing(Dump)
+        ..Evidence::of(Dump)
     };
     let cause = |evidence| diagnose(evidence).cause.unwrap();
     assert_eq!(cause(&evidence), "from the reply");
@@ -455,14 +443,14 @@ fn without_a_log_stderr_tells_and_without_stderr_the_reply() {
 fn a_full_disk_explains_what_the_log_had_no_room_for() {
     let told = diagnose(&Evidence {
         disk_full: true,
-        ..nothing(Dump)
+        ..Evidence::of(Dump)
     });
     assert_eq!(told.known, Some(NoSpace));
     // It does not stand in for a cause that is known.
     let other = diagnose(&Evidence {
         stderr: b"criu: unrecognized option '--x'\n",
         disk_full: true,
-        ..nothing(Dump)
+        ..Evidence::of(Dump)
     });
     assert_eq!(other.known, Some(KnownCause::BadArgument));
 }
@@ -471,7 +459,7 @@ fn a_full_disk_explains_what_the_log_had_no_room_for() {
 fn where_nothing_tells_the_number_and_the_end_do() {
     let diagnosis = diagnose(&Evidence {
         cr_errno: Some(56),
-        ..nothing(Restore)
+        ..Evidence::of(Restore)
     });
     assert_eq!(
         diagnosis.to_string(),
@@ -479,7 +467,7 @@ fn where_nothing_tells_the_number_and_the_end_do() {
     );
     let killed = diagnose(&Evidence {
         exit: Some(ExitStatus::from_raw(6)),
-        ..nothing(PreDump)
+        ..Evidence::of(PreDump)
     });
     assert_eq!(
         killed.to_string(),
@@ -487,7 +475,7 @@ fn where_nothing_tells_the_number_and_the_end_do() {
     );
     let exited = diagnose(&Evidence {
         exit: Some(ExitStatus::from_raw(1 << 8)),
-        ..nothing(Check)
+        ..Evidence::of(Check)
     });
     assert_eq!(
         exited.to_string(),

@@ -40,7 +40,7 @@ pub use namespaces::{EmptyNamespace, JoinNamespace, Joinable};
 pub use pages::{PageServer, Tls};
 pub use render::Rendered;
 pub use security::LsmProfile;
-pub use table::{By, Given, Key, Release, Row, table};
+pub use table::{By, Given, Key, Release, Row, config_key, table};
 pub use tasks::CpuCapabilities;
 pub use tcp::NetworkLock;
 

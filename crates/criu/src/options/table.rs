@@ -67,6 +67,21 @@ pub fn table() -> impl Iterator<Item = &'static Row> {
     TOPICS.into_iter().flatten()
 }
 
+/// What a configuration file of CRIU calls the option of this name in its RPC. `None` if it cannot
+/// say it, or has several keys for it.
+///
+/// ```
+/// assert_eq!(stasis_criu::options::config_key("cpu_cap"), Some("cpu-cap"));
+/// ```
+#[must_use]
+pub fn config_key(name: &str) -> Option<&'static str> {
+    let mut named = table().filter(|row| row.name == name);
+    named.find_map(|row| match row.key {
+        Key::Named(key) | Key::Exclusive { key, .. } => Some(key),
+        Key::Several(_) | Key::None(_) => None,
+    })
+}
+
 /// One field of `criu_opts`.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {

@@ -390,13 +390,11 @@ impl Guard<'_> {
 
     fn diagnosis(&mut self, exit: Option<ExitStatus>) -> Box<Diagnosis> {
         Box::new(diagnosis::diagnose(&Evidence {
-            request: Request::Restore,
-            cr_errno: None,
-            cr_errmsg: None,
             stderr: &self.child.said(),
             log: Some(Log::In(self.socket.0.as_fd(), LOG)),
             disk_full: file::is_full(self.socket.0),
             exit,
+            ..Evidence::of(Request::Restore)
         }))
     }
 }

@@ -230,13 +230,10 @@ fn failed(rendered: &Rendered, log: &str, exit: std::process::ExitStatus) -> Err
     Error::Failed {
         request,
         diagnosis: Box::new(diagnosis::diagnose(&Evidence {
-            request,
-            cr_errno: None,
-            cr_errmsg: None,
-            stderr: &[],
             log: directory.map(|directory| Log::In(directory.as_fd(), log)),
             disk_full: directory.is_some_and(file::is_full),
             exit: Some(exit),
+            ..Evidence::of(request)
         })),
         left: Vec::new().into(),
     }
