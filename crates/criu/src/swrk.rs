@@ -19,7 +19,7 @@ use stasis_linux::{Pidfd, pidfd::descend, sys};
 
 use crate::{
     child::{Child, SpawnError, cannot},
-    transport::Connection,
+    transport::MessageSocket,
 };
 
 /// How to start `criu swrk`.
@@ -45,8 +45,8 @@ pub(crate) struct Swrk(Child);
 
 impl Swrk {
     /// Starts it, in the runtime of the caller, and the connection to it.
-    pub fn spawn(program: &Program) -> Result<(Self, Connection), SpawnError> {
-        let (ours, theirs) = Connection::pair()?;
+    pub fn spawn(program: &Program) -> Result<(Self, MessageSocket), SpawnError> {
+        let (ours, theirs) = MessageSocket::pair()?;
         let stdin = match &program.stdin {
             Some(stdin) => Stdio::from(stdin.try_clone().map_err(cannot("share stdin"))?),
             None => Stdio::null(),

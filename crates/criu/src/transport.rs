@@ -73,9 +73,9 @@ pub struct Packet {
 
 /// One end of a connection to CRIU.
 #[derive(Debug)]
-pub struct Connection(AsyncFd<OwnedFd>);
+pub struct MessageSocket(AsyncFd<OwnedFd>);
 
-impl Connection {
+impl MessageSocket {
     /// Two ends of a connection, ours and the one that is for a child. Both close on exec.
     pub fn pair() -> Result<(Self, OwnedFd), TransportError> {
         let (ours, theirs) = net::socketpair(
@@ -242,9 +242,9 @@ fn failed(step: &'static str) -> impl FnOnce(Errno) -> TransportError {
 mod tests {
     use super::*;
 
-    fn pair() -> (Connection, Connection) {
-        let (ours, theirs) = Connection::pair().unwrap();
-        (ours, Connection::over(theirs).unwrap())
+    fn pair() -> (MessageSocket, MessageSocket) {
+        let (ours, theirs) = MessageSocket::pair().unwrap();
+        (ours, MessageSocket::over(theirs).unwrap())
     }
 
     #[tokio::test]

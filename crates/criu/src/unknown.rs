@@ -1,8 +1,7 @@
 //! The fields of a message that our schema does not have.
 //!
-//! A newer CRIU, or a fork, sends fields and takes options that are not in `proto/rpc.proto`.
-//! prost drops them; here they are kept beside the decoded message, each with its place, and put
-//! back where a message is encoded. Also here, since prost does not: a required field that is not
+//! A newer CRIU, or a fork, sends fields that are not in `proto/rpc.proto`.
+//! prost drops them; here they are kept beside the decoded message, each with its place. Also here, since prost does not: a required field that is not
 //! there is an error.
 //!
 //! Wire format: <https://protobuf.dev/programming-guides/encoding/>.
@@ -85,16 +84,6 @@ impl UnknownFields {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-
-    /// Adds a field to the message that `path` leads to. `value` is a message of its own whose
-    /// only field it is.
-    pub fn push(&mut self, path: &[u32], number: u32, bytes: Vec<u8>) {
-        self.0.push(UnknownField {
-            path: path.to_vec(),
-            number,
-            bytes,
-        });
-    }
 }
 
 /// Decodes `bytes` as message `name`, which is `T`, and keeps what `T` has no place for.
@@ -109,19 +98,6 @@ pub(crate) fn decode<T: prost::Message + Default>(
         source,
     })?;
     Ok((message, unknown))
-}
-
-/// Encodes `message`, and what it has no place for in the places where it belongs.
-pub(crate) fn encode<T: prost::Message>(message: &T, unknown: &UnknownFields) -> Vec<u8> {
-    let bytes = message.encode_to_vec();
-    if unknown.is_empty() {
-        return bytes;
-    }
-    let fields: Vec<_> = unknown
-        .iter()
-        .map(|field| (field.path.as_slice(), field.bytes.as_slice()))
-        .collect();
-    splice(&bytes, &fields)
 }
 
 fn schema(name: &'static str) -> &'static Message {
@@ -150,7 +126,11 @@ fn walk(
         })?;
         let known = message.fields.iter().find(|f| f.number == record.number);
         match (known, known.and_then(|field| field.message), record.value) {
-            (None, ..) => unknown.push(path, record.number, record.bytes.to_vec()),
+            (None, ..) => unknown.0.push(UnknownField {
+                path: path.clone(),
+                number: record.number,
+                bytes: record.bytes.to_vec(),
+            }),
             (Some(_), Some(inner), Some(value)) if path.len() < MAX_DEPTH => {
                 path.push(record.number);
                 walk(schema(inner), value, path, unknown)?;
@@ -172,63 +152,6 @@ fn walk(
         }),
         None => Ok(()),
     }
-}
-
-/// `bytes` with `fields` put where their paths lead: at the end of the last record on the path,
-/// which a repeated message may have several of.
-fn splice(bytes: &[u8], fields: &[(&[u32], &[u8])]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() + 64);
-    let mut rest = bytes;
-    let mut records = Vec::new();
-    while let Some(record) = Record::next(rest) {
-        rest = &rest[record.bytes.len()..];
-        records.push(record);
-    }
-    let last = |number| records.iter().rposition(|record| record.number == number);
-    let mut placed = vec![false; fields.len()];
-    for (index, record) in records.iter().enumerate() {
-        let inner: Vec<_> = fields
-            .iter()
-            .enumerate()
-            .filter(|(_, (path, _))| path.first() == Some(&record.number))
-            .filter(|_| last(record.number) == Some(index))
-            .map(|(at, (path, bytes))| {
-                placed[at] = true;
-                (&path[1..], *bytes)
-            })
-            .collect();
-        match record.value {
-            Some(value) if !inner.is_empty() => {
-                put_message(&mut out, record.number, &splice(value, &inner));
-            }
-            _ => out.extend_from_slice(record.bytes),
-        }
-    }
-    for ((path, bytes), placed) in fields.iter().zip(placed) {
-        if placed {
-            continue;
-        }
-        // The message that it is in is not there: made for it.
-        match path.split_first() {
-            None => out.extend_from_slice(bytes),
-            Some((number, path)) => put_message(&mut out, *number, &splice(&[], &[(path, *bytes)])),
-        }
-    }
-    out
-}
-
-fn put_message(out: &mut Vec<u8>, number: u32, value: &[u8]) {
-    put_varint(out, u64::from(number) << 3 | 2);
-    put_varint(out, value.len() as u64);
-    out.extend_from_slice(value);
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    out.push(value.to_le_bytes()[0]);
 }
 
 /// One field on the wire.
@@ -285,8 +208,10 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
-    use crate::rpc::{CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp};
+    use crate::rpc::{CriuReqType, CriuResp, CriuRestoreResp};
 
     const RESPONSE: &str = "criu.criu_resp";
 
@@ -299,52 +224,28 @@ mod tests {
         }
     }
 
-    /// Field `number`, a varint.
-    fn varint(number: u32, value: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        put_varint(&mut bytes, u64::from(number) << 3);
-        put_varint(&mut bytes, value);
-        bytes
-    }
-
     #[test]
     fn fields_of_a_newer_criu_survive_at_every_depth() {
-        let mut added = UnknownFields::default();
-        added.push(&[], 90, varint(90, 300));
-        added.push(&[4], 9, varint(9, 1));
-        let bytes = encode(&response(), &added);
+        // Field 9 of field 4, which has 7 in its field 1; then field 90.
+        let inner = [0x48, 1];
+        let outer = [0xd0, 0x05, 0xac, 0x02];
+        let mut bytes = response().encode_to_vec();
+        let end = [0x22, 2, 8, 7];
+        assert!(bytes.ends_with(&end), "{bytes:?}");
+        bytes.truncate(bytes.len() - end.len());
+        bytes.extend([0x22, 4, 8, 7]);
+        bytes.extend(inner);
+        bytes.extend(outer);
 
         let (message, unknown) = decode::<CriuResp>(RESPONSE, &bytes).unwrap();
         assert_eq!(message, response());
-        let mut found: Vec<_> = unknown.iter().cloned().collect();
-        found.sort_by_key(|field| field.path.len());
-        assert_eq!(found, added.0);
-        assert_eq!(encode(&message, &unknown), bytes);
-    }
-
-    #[test]
-    fn an_option_that_the_schema_has_not_reaches_the_message_that_it_is_for() {
-        let request = CriuReq {
-            r#type: CriuReqType::Dump as i32,
-            opts: Some(CriuOpts::default()),
-            ..CriuReq::default()
+        let field = |path: &[u32], number, bytes: &[u8]| UnknownField {
+            path: path.to_vec(),
+            number,
+            bytes: bytes.to_vec(),
         };
-        let mut unknown = UnknownFields::default();
-        unknown.push(&[2], 72, varint(72, 1));
-        let bytes = encode(&request, &unknown);
-        let (decoded, found) = decode::<CriuReq>("criu.criu_req", &bytes).unwrap();
-        assert_eq!(decoded, request);
-        assert_eq!(found, unknown);
-    }
-
-    #[test]
-    fn a_message_is_made_for_a_field_whose_message_is_not_there() {
-        let mut unknown = UnknownFields::default();
-        unknown.push(&[6], 90, varint(90, 1));
-        let bytes = encode(&response(), &unknown);
-        let (message, found) = decode::<CriuResp>(RESPONSE, &bytes).unwrap();
-        assert!(message.ps.is_some());
-        assert_eq!(found, unknown);
+        let found = [field(&[4], 9, &inner), field(&[], 90, &outer)];
+        assert_eq!(unknown.0, found);
     }
 
     #[test]
@@ -353,19 +254,19 @@ mod tests {
             r#type: 99,
             ..response()
         };
-        let bytes = encode(&strange, &UnknownFields::default());
+        let bytes = strange.encode_to_vec();
         assert_eq!(decode::<CriuResp>(RESPONSE, &bytes).unwrap().0, strange);
     }
 
     #[test]
     fn a_missing_required_field_is_named() {
-        let error = decode::<CriuResp>(RESPONSE, &varint(1, 2)).unwrap_err();
+        let error = decode::<CriuResp>(RESPONSE, &[8, 2]).unwrap_err();
         assert_eq!(error.to_string(), "criu.criu_resp has no success");
     }
 
     #[test]
     fn every_cut_of_a_message_is_an_error_and_never_another_message() {
-        let bytes = encode(&response(), &UnknownFields::default());
+        let bytes = response().encode_to_vec();
         for end in 0..bytes.len() {
             let cut = decode::<CriuResp>(RESPONSE, &bytes[..end]);
             // Cut between fields, it may be a whole message that says less.

@@ -1,13 +1,16 @@
 //! A call: what is asked, with which hooks, and how long it may take.
 
 use std::{
+    borrow::Cow,
     fmt,
     future::{self, Future, IntoFuture},
+    mem,
     pin::{Pin, pin},
     process,
     time::Duration,
 };
 
+use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::{
     sync::oneshot,
@@ -16,11 +19,10 @@ use tokio::{
 
 use super::{
     Criu,
-    ask::{Ask, Needs},
     connection::Connection,
     outcome::{self, Dumped, Finish},
 };
-use crate::{Error, Notify, Options, Request, error::Left, pages::Tree};
+use crate::{Error, Notify, Options, Request, error::Left, options::Rendered, pages::LazyTree};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -39,74 +41,89 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// result is a success.
 #[must_use = "nothing is asked before the call is awaited"]
 pub struct Call<'a, T> {
-    criu: &'a Criu,
-    request: Request,
-    /// Or why nothing is asked.
-    options: Result<CallOptions<'a>, Error>,
-    notify: Option<&'a mut dyn Notify>,
-    deadline: Option<Duration>,
-    until: Option<BoxFuture<'a, ()>>,
-    restored: Option<oneshot::Sender<Tree>>,
-    finish: Finish<T>,
+    pub(super) criu: Criu,
+    pub(super) request: Request,
+    /// Why nothing is asked.
+    refused: Option<Error>,
+    /// None where the request carries none.
+    pub(super) options: Option<Cow<'a, Options>>,
+    /// The options as the request's message, once they have been seen to make sense.
+    pub(super) rendered: Rendered,
+    /// A directory of its own, which is there as long.
+    directory: Option<TempDir>,
+    pub(super) notify: Option<&'a mut dyn Notify>,
+    pub(super) deadline: Option<Duration>,
+    /// When that is, from the beginning of the call on.
+    pub(super) ends: Option<Instant>,
+    /// Resolves when the caller says that the call is to end.
+    pub(super) until: BoxFuture<'a, ()>,
+    pub(super) keeps_open: bool,
+    /// The process that is waited for.
+    pub(super) pid: Option<Pid>,
+    /// Where the processes of a restore go before any of them runs.
+    pub(super) restored: Option<oneshot::Sender<LazyTree>>,
+    pub(super) finish: Finish<T>,
 }
 
-enum CallOptions<'a> {
-    Given(&'a Options),
-    /// Options that were made for this call, with a directory that is there as long.
-    Own(Box<Options>, Option<TempDir>),
-}
-
-impl<'a> Call<'a, ()> {
-    pub(super) fn check(criu: &'a Criu) -> Self {
-        let request = Request::Check;
+impl Call<'_, ()> {
+    pub(super) fn check(criu: &Criu) -> Self {
+        let mut call = Self::plain(criu, Request::Check, outcome::nothing);
         // What is missing CRIU 4.2 tells in a log file only, and 4.1 wants a directory anyway.
-        let options = match tempfile::tempdir() {
-            Ok(directory) => Ok(CallOptions::Own(
-                Box::new(Options::new(directory.path())),
-                Some(directory),
-            )),
-            Err(source) => Err(Error::Prepare {
-                request,
-                step: "make a directory for its log",
-                source,
-            }),
-        };
-        Self::with(criu, request, options, outcome::nothing)
+        match tempfile::tempdir() {
+            Ok(directory) => {
+                call.options = Some(Cow::Owned(Options::new(directory.path())));
+                call.directory = Some(directory);
+                call
+            }
+            Err(source) => {
+                let (request, step) = (call.request, "make a directory for its log");
+                call.refused(Error::Prepare {
+                    request,
+                    step,
+                    source,
+                })
+            }
+        }
     }
 }
 
-impl<'a> Call<'a, Dumped> {
+impl Call<'_, Dumped> {
     /// A dump of the calling process.
-    pub(super) fn dump_self(criu: &'a Criu, options: &Options) -> Self {
-        let options = Box::new(options.clone().pid(process::id()));
-        let options = Ok(CallOptions::Own(options, None));
-        Self::with(criu, Request::Dump, options, outcome::dumped)
+    pub(super) fn dump_self(criu: &Criu, options: &Options) -> Self {
+        let mut call = Self::plain(criu, Request::Dump, outcome::dumped);
+        call.options = Some(Cow::Owned(options.clone().pid(process::id())));
+        call
     }
 }
 
 impl<'a, T> Call<'a, T> {
     pub(super) fn new(
-        criu: &'a Criu,
+        criu: &Criu,
         request: Request,
         options: &'a Options,
         finish: Finish<T>,
     ) -> Self {
-        Self::with(criu, request, Ok(CallOptions::Given(options)), finish)
+        Self {
+            options: Some(Cow::Borrowed(options)),
+            ..Self::plain(criu, request, finish)
+        }
     }
 
-    fn with(
-        criu: &'a Criu,
-        request: Request,
-        options: Result<CallOptions<'a>, Error>,
-        finish: Finish<T>,
-    ) -> Self {
+    /// A call without options.
+    pub(super) fn plain(criu: &Criu, request: Request, finish: Finish<T>) -> Self {
         Self {
-            criu,
+            criu: criu.clone(),
             request,
-            options,
+            refused: None,
+            options: None,
+            rendered: Rendered::default(),
+            directory: None,
             notify: None,
             deadline: None,
-            until: None,
+            ends: None,
+            until: Box::pin(future::pending()),
+            keeps_open: false,
+            pid: None,
             restored: None,
             finish,
         }
@@ -114,7 +131,13 @@ impl<'a, T> Call<'a, T> {
 
     /// A call that is refused before anything is asked.
     pub(super) fn refused(mut self, error: Error) -> Self {
-        self.options = Err(error);
+        self.refused = Some(error);
+        self
+    }
+
+    /// A call that others may follow over the same connection.
+    pub(super) fn keeping_open(mut self) -> Self {
+        self.keeps_open = true;
         self
     }
 
@@ -182,63 +205,42 @@ impl<'a, T> Call<'a, T> {
     /// # }
     /// ```
     pub fn until(mut self, cancelled: impl Future<Output = ()> + Send + 'a) -> Self {
-        self.until = Some(Box::pin(cancelled));
+        self.until = Box::pin(cancelled);
         self
     }
 
     /// Cancels the call when `cancelled` resolves, besides what [`until`](Self::until) says.
     pub(crate) fn also_until(mut self, cancelled: impl Future<Output = ()> + Send + 'a) -> Self {
-        let until = self.until.take();
+        let until = mem::replace(&mut self.until, Box::pin(future::pending()));
         self.until(async move {
-            match until {
-                Some(until) => tokio::select! {
-                    () = until => {}
-                    () = cancelled => {}
-                },
-                None => cancelled.await,
+            tokio::select! {
+                () = until => {}
+                () = cancelled => {}
             }
         })
     }
 
     /// Hands over the processes of a restore before any of them runs.
-    pub(crate) fn hand_over(mut self, restored: oneshot::Sender<Tree>) -> Self {
+    pub(crate) fn hand_over(mut self, restored: oneshot::Sender<LazyTree>) -> Self {
         self.restored = Some(restored);
         self
     }
 
-    async fn run(self) -> Result<T, Error> {
-        let begun = Instant::now();
-        let Self {
-            criu,
-            request,
-            options,
-            notify,
-            deadline,
-            until,
-            restored,
-            finish,
-        } = self;
-        let call_options = options?;
-        let options = match &call_options {
-            CallOptions::Given(options) => *options,
-            CallOptions::Own(options, _) => options,
-        };
-        let mut ask = Ask::with(request, options)?;
-        // The hooks' and the caller's lifetimes are longer than that of options of our own.
-        ask.notify = notify.map(|notify| notify as &mut dyn Notify);
-        ask.deadline = deadline;
+    async fn run(mut self) -> Result<T, Error> {
         // One beyond the end of time is none.
-        ask.ends = deadline.and_then(|deadline| begun.checked_add(deadline));
-        if let Some(until) = until {
-            ask.until = until;
+        self.ends = self
+            .deadline
+            .and_then(|deadline| Instant::now().checked_add(deadline));
+        if let Some(error) = self.refused.take() {
+            return Err(error);
         }
-        ask.restored = restored;
-        ask.connect_pages(criu).await?;
-        let needs = ask.needs(criu)?;
-        let mut connection = ask.connect(criu, needs).await?;
-        let mut result = connection.ask(ask, finish).await;
+        self.prepare()?;
+        self.connect_pages().await?;
+        let directory = self.directory.take();
+        let mut connection = self.connect().await?;
+        let mut result = connection.ask(self).await;
         connection.cleanup().await;
-        if let CallOptions::Own(_, Some(directory)) = call_options {
+        if let Some(directory) = directory {
             if let Err(Error::Failed { diagnosis, .. } | Error::NoReply { diagnosis, .. }) =
                 &mut result
             {
@@ -249,14 +251,12 @@ impl<'a, T> Call<'a, T> {
         }
         result
     }
-}
 
-impl Ask<'_> {
     /// Does `work`, which comes before what is asked, for as long as the call may take.
-    pub(super) async fn in_time<T>(
+    pub(super) async fn in_time<W>(
         &mut self,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+        work: impl Future<Output = Result<W, Error>>,
+    ) -> Result<W, Error> {
         tokio::select! {
             biased;
             why = self.interrupted() => Err(why),
@@ -265,8 +265,9 @@ impl Ask<'_> {
     }
 
     /// A connection to ask over, unless the call is to end before there is one.
-    async fn connect(&mut self, criu: &Criu, needs: Needs) -> Result<Connection, Error> {
-        let mut opening = pin!(Connection::with(criu, needs));
+    async fn connect(&mut self) -> Result<Connection, Error> {
+        let (criu, request) = (self.criu.clone(), self.request);
+        let mut opening = pin!(Connection::open(&criu, self.endpoint(), request));
         let why = tokio::select! {
             biased;
             why = self.interrupted() => why,
@@ -315,7 +316,7 @@ impl<'a, T: Send + 'a> IntoFuture for Call<'a, T> {
 impl<T> fmt::Debug for Call<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
-            .field("criu", self.criu)
+            .field("criu", &self.criu)
             .field("request", &self.request)
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()

@@ -1,8 +1,9 @@
 //! The client: what is asked of CRIU, and what it answers.
 
-mod ask;
 mod call;
 mod connection;
+mod job;
+mod judge;
 mod outcome;
 mod page_server;
 
@@ -21,11 +22,7 @@ pub use connection::Connection;
 pub use outcome::{Dumped, Features, IgnoredHook, PageServerStarted, PreDumped, Restored};
 pub use page_server::PageServerChild;
 
-use crate::{
-    Error, Options, Request, Version,
-    link::{Endpoint, Link},
-    swrk::Program,
-};
+use crate::{Error, Options, Request, Version, link::Endpoint, swrk::Program};
 
 /// How long CRIU has for bringing a cancelled call to an orderly end, until it is killed.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -51,19 +48,11 @@ const BINARY: &str = "criu";
 /// ```
 #[derive(Debug, Clone)]
 pub struct Criu {
-    place: Place,
-    environment: Vec<(OsString, OsString)>,
-    stdin: Option<Arc<OwnedFd>>,
+    endpoint: Endpoint,
     grace: Duration,
     version: Arc<OnceLock<Version>>,
     /// How many connections there are, those included that a dropped call is still ending.
     open: watch::Sender<usize>,
-}
-
-#[derive(Debug, Clone)]
-enum Place {
-    Binary(PathBuf),
-    Service(PathBuf),
 }
 
 impl Default for Criu {
@@ -89,7 +78,13 @@ impl Criu {
     /// ```
     #[must_use]
     pub fn with_binary(binary: impl Into<PathBuf>) -> Self {
-        Self::at(Place::Binary(binary.into()))
+        Self::at(Endpoint::Swrk(Program {
+            binary: binary.into(),
+            environment: Vec::new(),
+            inherited: Vec::new(),
+            stdin: None,
+            callers_group: false,
+        }))
     }
 
     /// The service (`criu service`) that listens at `socket`.
@@ -108,14 +103,12 @@ impl Criu {
     /// ```
     #[must_use]
     pub fn over_service(socket: impl Into<PathBuf>) -> Self {
-        Self::at(Place::Service(socket.into()))
+        Self::at(Endpoint::Service(socket.into()))
     }
 
-    fn at(place: Place) -> Self {
+    fn at(endpoint: Endpoint) -> Self {
         Self {
-            place,
-            environment: Vec::new(),
-            stdin: None,
+            endpoint,
             grace: GRACE,
             version: Arc::new(OnceLock::new()),
             open: watch::Sender::new(0),
@@ -133,7 +126,9 @@ impl Criu {
     /// ```
     #[must_use]
     pub fn environment(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.environment.push((name.into(), value.into()));
+        if let Endpoint::Swrk(program) = &mut self.endpoint {
+            program.environment.push((name.into(), value.into()));
+        }
         self
     }
 
@@ -153,7 +148,9 @@ impl Criu {
     /// ```
     #[must_use]
     pub fn stdin(mut self, stdin: OwnedFd) -> Self {
-        self.stdin = Some(Arc::new(stdin));
+        if let Endpoint::Swrk(program) = &mut self.endpoint {
+            program.stdin = Some(Arc::new(stdin));
+        }
         self
     }
 
@@ -286,9 +283,9 @@ impl Criu {
     /// ```
     pub fn dump_self<'a>(&'a self, options: &Options) -> Call<'a, Dumped> {
         let call = Call::dump_self(self, options);
-        match self.place {
-            Place::Service(_) => call,
-            Place::Binary(_) => call.refused(Error::Unavailable {
+        match self.endpoint {
+            Endpoint::Service(_) => call,
+            Endpoint::Swrk(_) => call.refused(Error::Unavailable {
                 request: Request::Dump,
                 how: "of the calling process itself with a CRIU that is its child",
                 instead: "start `criu service` and use Criu::over_service",
@@ -409,7 +406,7 @@ impl Criu {
     /// # }
     /// ```
     pub async fn prepare(&self) -> Result<Connection, Error> {
-        Connection::open(self).await
+        Connection::open(self, self.endpoint.clone(), Request::Version).await
     }
 
     /// Waits until no call of this client, or of a clone of it, is under way: also those whose
@@ -432,38 +429,16 @@ impl Criu {
         let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
     }
 
-    /// A connection whose CRIU inherits `inherited`.
-    async fn link(
-        &self,
-        inherited: Vec<Arc<OwnedFd>>,
-        callers_group: bool,
-        request: Request,
-    ) -> Result<Link, Error> {
-        let endpoint = match &self.place {
-            Place::Binary(binary) => Endpoint::Swrk(Program {
-                binary: binary.clone(),
-                environment: self.environment.clone(),
-                inherited,
-                stdin: self.stdin.clone(),
-                callers_group,
-            }),
-            Place::Service(path) => Endpoint::Service(path.clone()),
-        };
-        Link::open(endpoint, self.grace, self.open.clone())
-            .await
-            .map_err(|source| Error::Start { request, source })
-    }
-
     /// Its binary and its environment, unless it is a service.
     pub(crate) fn program(&self) -> Option<(&Path, &[(OsString, OsString)])> {
-        match &self.place {
-            Place::Binary(binary) => Some((binary, &self.environment)),
-            Place::Service(_) => None,
+        match &self.endpoint {
+            Endpoint::Swrk(program) => Some((&program.binary, &program.environment)),
+            Endpoint::Service(_) => None,
         }
     }
 
     fn is_service(&self) -> bool {
-        matches!(self.place, Place::Service(_))
+        matches!(self.endpoint, Endpoint::Service(_))
     }
 
     /// The version, if it is known already.

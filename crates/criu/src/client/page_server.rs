@@ -6,8 +6,7 @@ use rustix::process::{Pid, Signal};
 use stasis_linux::Pidfd;
 
 use super::{
-    Criu,
-    ask::Ask,
+    Call, Criu,
     connection::Connection,
     outcome::{self, PageServerStarted},
 };
@@ -32,10 +31,10 @@ pub struct PageServerChild {
 impl PageServerChild {
     pub(super) async fn start(criu: &Criu, options: &Options) -> Result<Self, Error> {
         let request = Request::PageServerChild;
-        let ask = Ask::with(request, options)?.keeping_open();
-        let needs = ask.needs(criu)?;
-        let mut connection = Connection::with(criu, needs).await?;
-        let started = connection.ask(ask, outcome::page_server).await;
+        let mut call = Call::new(criu, request, options, outcome::page_server).keeping_open();
+        call.prepare()?;
+        let mut connection = Connection::open(criu, call.endpoint(), request).await?;
+        let started = connection.ask(call).await;
         match started.and_then(held) {
             Ok((held, port)) => Ok(Self {
                 connection: Some(connection),

@@ -2,18 +2,21 @@
 //!
 //! The thread has a runtime of its own and owns the socket and, but for a service's, the process
 //! at its other end. A caller's future runs hooks and waits, no more: when it is dropped, alone or
-//! with its runtime, the thread is still there to bring the call to an orderly end (`call.rs`,
-//! `undo/`) and to reap.
+//! with its runtime, the thread is still there to bring the call to an orderly end (`exchange.rs`,
+//! `finish.rs`, `undo/`) and to reap.
 //!
 //! ```text
 //! caller's runtime                 thread
-//!   Link::call ── Job ──────────▶  call::run ──── criu_req ────▶ CRIU
+//!   Link::call ── Job ──────────▶  Exchange ───── criu_req ────▶ CRIU
 //!   hooks      ◀── HookCall ─────      │      ◀─── NOTIFY ─────
 //!              ─── answer ──────▶      │      ──── NOTIFY ─────▶
 //!   result     ◀── Outcome ──────      │      ◀─── criu_resp ──
 //! ```
 
-mod call;
+mod caller;
+mod exchange;
+mod finish;
+mod job;
 mod peer;
 mod sockets;
 
@@ -21,44 +24,23 @@ use std::{io, thread, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use call::ProtocolError;
-pub(crate) use call::{CancelledBy, End, Job, Outcome};
+use caller::{Caller, caller};
+use exchange::Exchange;
+pub use job::ProtocolError;
+pub(crate) use job::{CancelledBy, End, Job, Outcome};
 use peer::Peer;
-pub(crate) use peer::{Endpoint, Farewell};
+pub(crate) use peer::{Endpoint, SwrkEnd};
 pub(crate) use sockets::PageSocket;
 
 use crate::{
     child::{SpawnError, cannot},
-    notify::{HookCall, HookResult, Notify},
+    notify::Notify,
 };
-
-/// A hook that waits for its answer.
-#[derive(Debug)]
-pub(crate) struct Question {
-    /// The hook.
-    pub call: HookCall,
-    /// Where its answer goes.
-    pub answer: oneshot::Sender<HookResult<Vec<String>>>,
-}
-
-impl Question {
-    /// Has `notify` answer, until nobody wants the answer any more.
-    pub async fn put_to(self, notify: &mut dyn Notify) {
-        let Self { call, mut answer } = self;
-        tokio::select! {
-            biased;
-            // The call is cancelled.
-            () = answer.closed() => {}
-            // It may be cancelled meanwhile.
-            said = call.run(notify) => drop(answer.send(said)),
-        }
-    }
-}
 
 /// A connection to CRIU. Dropping it ends what runs on it, in order.
 #[derive(Debug)]
 pub(crate) struct Link {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<(Job, Caller)>,
     ended: oneshot::Receiver<()>,
 }
 
@@ -90,9 +72,17 @@ impl Link {
         }
     }
 
-    /// Hands over a call. `None` if the connection has ended.
-    pub async fn call(&self, job: Job) -> Option<()> {
-        self.jobs.send(job).await.ok()
+    /// Has a call made. `notify` answers its hooks; it is cancelled when `until` resolves. `None` if
+    /// the connection has ended.
+    pub async fn call(
+        &self,
+        job: Job,
+        notify: &mut dyn Notify,
+        until: impl Future<Output = ()>,
+    ) -> Option<Outcome> {
+        let (caller, waiting) = caller();
+        self.jobs.send((job, caller)).await.ok()?;
+        waiting.outcome(notify, until).await
     }
 
     /// Closes the connection, and waits until CRIU has ended and been reaped.
@@ -124,7 +114,7 @@ impl Drop for Counted {
 fn serve(
     endpoint: &Endpoint,
     grace: Duration,
-    mut todo: mpsc::Receiver<Job>,
+    mut todo: mpsc::Receiver<(Job, Caller)>,
     opened: oneshot::Sender<Result<(), SpawnError>>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -151,11 +141,13 @@ fn serve(
         }
         // One that has only answered questions has nothing to bring to an end.
         let mut patience = Duration::ZERO;
-        while let Some(job) = peer.next_job(&mut todo).await {
+        while let Some((job, caller)) = peer.next_job(&mut todo).await {
             if !job.request.is_question() {
                 patience = grace;
             }
-            match call::run(peer, job, grace).await {
+            let mut exchange = Exchange::new(job, caller, grace);
+            let end = exchange.run(&mut peer).await;
+            match exchange.finish(peer, end).await {
                 Some(open) => peer = open,
                 None => return,
             }

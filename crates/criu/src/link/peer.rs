@@ -4,11 +4,11 @@ use std::{path::PathBuf, process::ExitStatus, time::Duration};
 
 use tokio::{sync::mpsc, time};
 
-use super::Job;
+use super::{Job, caller::Caller};
 use crate::{
     child::SpawnError,
     swrk::{Program, Swrk},
-    transport::{Connection, Packet, TransportError},
+    transport::{MessageSocket, Packet, TransportError},
 };
 
 /// Where CRIU is.
@@ -24,7 +24,7 @@ pub(crate) enum Endpoint {
 #[derive(Debug)]
 pub(crate) struct Peer {
     /// The socket.
-    pub connection: Connection,
+    pub socket: MessageSocket,
     /// The process, if it is ours.
     pub swrk: Option<Swrk>,
 }
@@ -33,14 +33,14 @@ impl Peer {
     pub fn open(endpoint: &Endpoint) -> Result<Self, SpawnError> {
         match endpoint {
             Endpoint::Swrk(program) => {
-                let (swrk, connection) = Swrk::spawn(program)?;
+                let (swrk, socket) = Swrk::spawn(program)?;
                 Ok(Self {
-                    connection,
+                    socket,
                     swrk: Some(swrk),
                 })
             }
             Endpoint::Service(path) => Ok(Self {
-                connection: Connection::to(path)?,
+                socket: MessageSocket::to(path)?,
                 swrk: None,
             }),
         }
@@ -51,18 +51,21 @@ impl Peer {
     pub async fn receive(&mut self) -> Result<Option<Packet>, TransportError> {
         tokio::select! {
             biased;
-            packet = self.connection.receive() => return packet,
+            packet = self.socket.receive() => return packet,
             () = ended(&mut self.swrk) => {}
         }
         // Its last word may have come in between.
-        match self.connection.has_packet() {
-            true => self.connection.receive().await,
+        match self.socket.has_packet() {
+            true => self.socket.receive().await,
             false => Ok(None),
         }
     }
 
     /// The next call to make. What CRIU says on stderr is read meanwhile.
-    pub async fn next_job(&mut self, todo: &mut mpsc::Receiver<Job>) -> Option<Job> {
+    pub async fn next_job(
+        &mut self,
+        todo: &mut mpsc::Receiver<(Job, Caller)>,
+    ) -> Option<(Job, Caller)> {
         tokio::select! {
             biased;
             job = todo.recv() => job,
@@ -71,24 +74,24 @@ impl Peer {
     }
 
     /// Closes the connection and waits for CRIU's end, for `grace`; then kills it.
-    pub async fn end(self, grace: Duration) -> Farewell {
-        let Self { connection, swrk } = self;
-        drop(connection);
-        farewell(swrk, grace).await
+    pub async fn end(self, grace: Duration) -> SwrkEnd {
+        let Self { socket, swrk } = self;
+        drop(socket);
+        end(swrk, grace).await
     }
 
     /// Waits for the end of a CRIU that has sent its last reply, and looks whether it was the
     /// last.
-    pub async fn finish(self, grace: Duration) -> (Farewell, bool) {
-        let Self { connection, swrk } = self;
-        let farewell = farewell(swrk, grace).await;
-        (farewell, connection.has_packet())
+    pub async fn finish(self, grace: Duration) -> (SwrkEnd, bool) {
+        let Self { socket, swrk } = self;
+        let end = end(swrk, grace).await;
+        (end, socket.has_packet())
     }
 }
 
-async fn farewell(swrk: Option<Swrk>, grace: Duration) -> Farewell {
+async fn end(swrk: Option<Swrk>, grace: Duration) -> SwrkEnd {
     let Some(mut swrk) = swrk else {
-        return Farewell::default();
+        return SwrkEnd::default();
     };
     let exit = match time::timeout(grace, swrk.ended()).await {
         Ok(exit) => exit,
@@ -97,7 +100,7 @@ async fn farewell(swrk: Option<Swrk>, grace: Duration) -> Farewell {
             swrk.ended().await
         }
     };
-    Farewell {
+    SwrkEnd {
         exit: exit.ok(),
         stderr: swrk.said(),
         disk_full: false,
@@ -106,7 +109,7 @@ async fn farewell(swrk: Option<Swrk>, grace: Duration) -> Farewell {
 
 /// What a `criu swrk` left when it ended.
 #[derive(Debug, Default)]
-pub(crate) struct Farewell {
+pub(crate) struct SwrkEnd {
     /// What became of it.
     pub exit: Option<ExitStatus>,
     /// The end of what it said on stderr.

@@ -358,15 +358,7 @@ fn parse(text: &str) -> Result<External, &'static str> {
         Some(_) => Err("nothing follows the bracket"),
     };
     match kind {
-        "mnt" if key.is_empty() => Ok(External::AutoMounts(match value {
-            None | Some("") => AutoMounts::Private,
-            Some("m") => AutoMounts::Masters,
-            Some("s") => AutoMounts::Sharing,
-            Some("ms" | "sm") => {
-                return Err("CRIU reads the first letter only; name `mnt[]:m` and `mnt[]:s`");
-            }
-            Some(_) => return Err("`m` or `s` follows the colon"),
-        })),
+        "mnt" if key.is_empty() => auto_mounts(value).map(External::AutoMounts),
         "mnt" => Ok(External::mount(key, needed()?)),
         "dev" => Ok(External::Device {
             key: own(key),
@@ -407,6 +399,16 @@ fn parse(text: &str) -> Result<External, &'static str> {
             key: needed()?,
         }),
         _ => Err(KINDS),
+    }
+}
+
+fn auto_mounts(value: Option<&str>) -> Result<AutoMounts, &'static str> {
+    match value {
+        None | Some("") => Ok(AutoMounts::Private),
+        Some("m") => Ok(AutoMounts::Masters),
+        Some("s") => Ok(AutoMounts::Sharing),
+        Some("ms" | "sm") => Err("CRIU reads the first letter only; name `mnt[]:m` and `mnt[]:s`"),
+        Some(_) => Err("`m` or `s` follows the colon"),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A request's options, and what their numbers mean.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rendered {
     /// The message.
     pub opts: CriuOpts,

@@ -30,7 +30,7 @@ use tokio::{
     time,
 };
 
-use super::{PagesError, tree::Tree};
+use super::{PagesError, lazy_tree::LazyTree};
 use crate::{
     Error, Request,
     child::{Child, SpawnError, cannot},
@@ -76,7 +76,7 @@ pub(super) enum Order {
 pub(super) struct Expected {
     /// They come before any of them runs, from the restore itself: whoever waits for that may be
     /// gone by then.
-    tree: oneshot::Receiver<Tree>,
+    tree: oneshot::Receiver<LazyTree>,
     /// They are looked after; or, where it has ended already, they have: with what is left of them.
     answer: oneshot::Sender<Vec<Leftover>>,
 }
@@ -136,7 +136,7 @@ impl Daemon {
     /// so, or, where the daemon has ended too early already, with its error, when they have ended.
     pub fn guard(
         &self,
-        tree: oneshot::Receiver<Tree>,
+        tree: oneshot::Receiver<LazyTree>,
     ) -> impl Future<Output = Result<(), PagesError>> + use<> {
         let (answer, answered) = oneshot::channel();
         self.order(Order::Guard(Expected { tree, answer }));
@@ -304,7 +304,7 @@ impl Program {
 }
 
 /// Waits for processes that are to come. `None` if their restore has failed.
-async fn come(expected: &mut Option<Expected>) -> Option<Tree> {
+async fn come(expected: &mut Option<Expected>) -> Option<LazyTree> {
     match expected {
         Some(Expected { tree, .. }) => tree.await.ok(),
         None => std::future::pending().await,
@@ -316,7 +316,7 @@ struct Guard<'a> {
     child: Child,
     // After the daemon, which makes it.
     socket: Socket<'a>,
-    tree: Option<Tree>,
+    tree: Option<LazyTree>,
     expected: Option<Expected>,
 }
 
@@ -383,7 +383,7 @@ impl Guard<'_> {
         }
         End::Early {
             killed: exit.is_some_and(|exit| exit.signal().is_some()),
-            left: self.tree.take().map_or_else(Vec::new, Tree::end),
+            left: self.tree.take().map_or_else(Vec::new, LazyTree::end),
             diagnosis: self.diagnosis(exit),
         }
     }

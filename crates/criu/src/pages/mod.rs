@@ -9,7 +9,7 @@
 //! page server    receiver.rs  listens, and waits for the dump to come  ps.fd ──▶ criu swrk
 //! lazy dump      lazy_dump.rs CRIU listens itself, at all addresses: refused where anyone could come
 //! lazy restore   lazy.rs      what a caller sees of it
-//!                daemon.rs    the daemon's thread, which ends a tree (tree.rs) that gets no memory
+//!                daemon.rs    the daemon's thread, which ends what gets no memory (lazy_tree.rs)
 //! ```
 //!
 //! What CRIU makes itself (with TLS, or over a connection that is open already) a cancelled call
@@ -26,12 +26,12 @@ mod daemon;
 mod error;
 mod lazy;
 mod lazy_dump;
+mod lazy_tree;
 mod receiver;
-mod tree;
 
 pub use client::{CONNECT, PageServerClient, SILENCE};
 pub use error::PagesError;
 pub use lazy::{LazyDaemon, LazyPages, LazyRestored};
 pub(crate) use lazy_dump::check_lazy_dump;
+pub(crate) use lazy_tree::LazyTree;
 pub use receiver::{COMING, PageReceiver};
-pub(crate) use tree::Tree;

@@ -20,7 +20,7 @@ use crate::{
     Criu, Error, OptionError, Options, Request,
     diagnosis::{self, Evidence, Log},
     options::{PageServer, Rendered},
-    undo::Written,
+    undo::CreatedFiles,
 };
 
 /// How long a dump may take to come, and then to send something: before the first pages there is
@@ -176,8 +176,8 @@ impl PageReceiver {
         let mut directories = Vec::from_iter(rendered.images.clone());
         directories.extend(rendered.work.clone());
         let log = options.log_name(request).unwrap_or_default();
-        let written =
-            Written::look(&directories, log).map_err(prepare("list what is in its directories"))?;
+        let written = CreatedFiles::look(&directories, log)
+            .map_err(prepare("list what is in its directories"))?;
         let mut transfer = Transfer {
             socket: ours,
             written: Some(written),
@@ -243,7 +243,7 @@ fn failed(rendered: &Rendered, log: &str, exit: std::process::ExitStatus) -> Err
 /// of its future: it is not all, until `written` is taken away.
 struct Transfer {
     socket: OwnedFd,
-    written: Option<Written>,
+    written: Option<CreatedFiles>,
 }
 
 impl Transfer {

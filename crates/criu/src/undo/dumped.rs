@@ -39,19 +39,19 @@ const SETTLING: Duration = Duration::from_millis(100);
 
 /// The processes that a dump is of, as they were before it.
 #[derive(Debug)]
-pub(crate) struct Dumped(Vec<Process>);
+pub(crate) struct DumpRecovery(Vec<Seized>);
 
 /// A process by its number and its start, since a pidfd of each would take as many descriptors as
 /// there are processes, for as long as the dump takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Process {
+struct Seized {
     pid: Pid,
     started: u64,
     /// Whether it had been stopped by a signal before.
     was_stopped: bool,
 }
 
-impl Dumped {
+impl DumpRecovery {
     /// Was there no such process?
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -71,7 +71,7 @@ impl Dumped {
                 let Some((held, stat)) = there else {
                     return Ok(Vec::new());
                 };
-                found.push(Process {
+                found.push(Seized {
                     pid,
                     started: stat.started,
                     was_stopped: is_stopped(&stat),
@@ -107,7 +107,7 @@ impl Dumped {
     pub fn undo(self, run: Option<String>) -> Vec<Leftover> {
         self.stop();
         let until = Instant::now() + SETTLING;
-        while Instant::now() < until && !self.0.iter().all(Process::is_still) {
+        while Instant::now() < until && !self.0.iter().all(Seized::is_still) {
             thread::sleep(Duration::from_millis(1));
         }
         let mut left = self.connect(run);
@@ -117,7 +117,7 @@ impl Dumped {
             }
         }
         thread::sleep(SETTLING);
-        for leftover in self.0.iter().filter_map(Process::left) {
+        for leftover in self.0.iter().filter_map(Seized::left) {
             // One that cannot be reached is met twice.
             if !left.contains(&leftover) {
                 left.push(leftover);
@@ -159,7 +159,7 @@ impl Dumped {
     }
 }
 
-impl Process {
+impl Seized {
     /// Takes hold of it, unless it has been reaped.
     fn hold(&self) -> io::Result<Option<(Pidfd, Stat)>> {
         Ok(hold(self.pid)?.filter(|(_, stat)| stat.started == self.started))
@@ -240,22 +240,22 @@ mod tests {
     #[test]
     fn a_process_is_known_by_its_start_whoever_has_its_number() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-        let Dumped(tree) = Dumped::of(Pid::from_child(&child)).unwrap();
+        let DumpRecovery(tree) = DumpRecovery::of(Pid::from_child(&child)).unwrap();
         let [process] = tree[..] else {
             panic!("{tree:?}");
         };
         assert!(process.hold().unwrap().is_some());
-        let earlier = Process {
+        let earlier = Seized {
             started: process.started - 1,
             ..process
         };
         assert!(earlier.hold().unwrap().is_none());
         let pid = process.pid;
         assert_eq!(earlier.left(), Some(Leftover::Gone { pid }));
-        Dumped(vec![earlier]).stop();
+        DumpRecovery(vec![earlier]).stop();
         assert_eq!(process.left(), None, "a stranger is stopped");
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(Dumped::of(pid).unwrap().is_empty());
+        assert!(DumpRecovery::of(pid).unwrap().is_empty());
     }
 }

@@ -34,12 +34,12 @@ const HEAD: u64 = 16 << 10;
 
 /// A call's directories as they were before it.
 #[derive(Debug)]
-pub(crate) struct Written {
+pub(crate) struct CreatedFiles {
     directories: Vec<(Arc<OwnedFd>, HashSet<OsString>)>,
     log: OsString,
 }
 
-impl Written {
+impl CreatedFiles {
     /// Looks at `directories`, which are open. `log` is the name of the log that CRIU will write.
     pub fn look(directories: &[Arc<OwnedFd>], log: impl Into<OsString>) -> io::Result<Self> {
         let directories = directories
@@ -129,7 +129,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         fs::write(path.join("old.img"), "").unwrap();
-        let written = Written::look(&[open(path)], "dump.log").unwrap();
+        let written = CreatedFiles::look(&[open(path)], "dump.log").unwrap();
         for name in ["new.img", "stats-dump", "dump.log", "notes.txt"] {
             fs::write(path.join(name), "").unwrap();
         }
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn what_cannot_be_removed_is_named_with_its_place() {
         let directory = tempfile::tempdir().unwrap();
-        let written = Written::look(&[open(directory.path())], "dump.log").unwrap();
+        let written = CreatedFiles::look(&[open(directory.path())], "dump.log").unwrap();
         // It is no file.
         let path = directory.path().canonicalize().unwrap().join("new.img");
         fs::create_dir(&path).unwrap();
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn the_log_goes_where_there_is_nothing_to_tell() {
         let directory = tempfile::tempdir().unwrap();
-        let written = Written::look(&[open(directory.path())], "dump.log").unwrap();
+        let written = CreatedFiles::look(&[open(directory.path())], "dump.log").unwrap();
         fs::write(directory.path().join("dump.log"), "").unwrap();
         assert_eq!(written.remove(false), []);
         assert_eq!(listed(directory.path()), [""; 0]);

@@ -16,10 +16,10 @@ use rustix::process::Pid;
 
 use crate::chain::Chain;
 
-pub(crate) use dumped::Dumped;
-pub(crate) use files::Written;
+pub(crate) use dumped::DumpRecovery;
+pub(crate) use files::CreatedFiles;
 pub(crate) use freezer::Freezer;
-pub(crate) use restored::Restored;
+pub(crate) use restored::RestoreRecovery;
 
 /// Something that a call left and that could not be undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,11 +128,11 @@ impl fmt::Display for Leftover {
 #[derive(Debug, Default)]
 pub(crate) struct Undo {
     /// The files that it may write.
-    pub written: Option<Written>,
+    pub created: Option<CreatedFiles>,
     /// What it freezes the processes by.
     pub freezer: Option<Freezer>,
     /// The processes that it dumps.
-    pub dumped: Option<Dumped>,
+    pub dumped: Option<DumpRecovery>,
     /// The images that it follows, if it has the kernel track anew what changes.
     pub chain: Option<Chain>,
     /// Whether CRIU lets go of their connections only when a restore has fetched their memory.
@@ -140,7 +140,7 @@ pub(crate) struct Undo {
     /// Whether a restore may fetch it.
     pub serving: bool,
     /// The processes that it may make.
-    pub restored: Option<Restored>,
+    pub restored: Option<RestoreRecovery>,
 }
 
 impl Undo {
@@ -184,7 +184,9 @@ impl Undo {
 
     /// Is there no room left for what it writes?
     pub fn disk_is_full(&self) -> bool {
-        self.written.as_ref().is_some_and(Written::disk_is_full)
+        self.created
+            .as_ref()
+            .is_some_and(CreatedFiles::disk_is_full)
     }
 
     /// The call succeeded: there is nothing to undo.
@@ -212,12 +214,12 @@ impl Undo {
             if let Some(freezer) = &self.freezer {
                 freezer.thaw();
             }
-            let run = self.written.as_ref().and_then(Written::run);
+            let run = self.created.as_ref().and_then(CreatedFiles::run);
             left.extend(dumped.undo(run));
             left.extend(self.freezer.and_then(Freezer::restore));
         }
-        if let Some(written) = self.written {
-            left.extend(written.remove(keep_log));
+        if let Some(created) = self.created {
+            left.extend(created.remove(keep_log));
         }
         // What is there still was there before.
         if let Some(chain) = chain {

@@ -34,7 +34,7 @@ const DEATH: Duration = Duration::from_secs(10);
 
 /// The processes that a restore may make.
 #[derive(Debug)]
-pub(crate) struct Restored {
+pub(crate) struct RestoreRecovery {
     /// Their ids in their own namespace, as the images have them.
     ids: HashSet<u32>,
     /// That PID namespace, by its inode, as soon as it is known.
@@ -47,7 +47,7 @@ pub(crate) struct Restored {
     found: Vec<Pidfd>,
 }
 
-impl Restored {
+impl RestoreRecovery {
     /// The processes of the images in `images`, about to be restored.
     pub fn of(images: &impl AsFd, sibling: bool) -> Self {
         let ids: HashSet<u32> = rustix::fs::Dir::read_from(images)

@@ -9,227 +9,40 @@
 //! After post-dump has been acknowledged a dump can no longer be cancelled: it completes, and its
 //! reply is a success.
 
-use std::{
-    future::Future,
-    mem::take,
-    os::{fd::OwnedFd, unix::process::ExitStatusExt},
-    process::ExitStatus,
-    sync::Arc,
-    time::Duration,
-};
+use std::{os::fd::OwnedFd, time::Duration};
 
+use prost::Message as _;
 use rustix::process::Pid;
-use tokio::{
-    sync::{Notify as Signal, mpsc, oneshot},
-    time::{self, Instant},
-};
+use tokio::time::{self, Instant};
 
 use super::{
-    Question,
-    peer::{Farewell, Peer, ended, listen},
+    caller::{Caller, at},
+    job::{CancelledBy, End, Job, ProtocolError},
+    peer::{Peer, ended, listen},
     sockets::PageSocket,
 };
 use crate::{
-    notify::{Hook, HookCall, HookError, HookResult},
-    pages::Tree,
+    notify::{Hook, HookCall, HookError},
+    pages::LazyTree,
     request::Request,
     rpc::{CriuNotify, CriuOpts, CriuReq, CriuReqType, CriuResp},
     swrk::{Swrk, pid},
     transport::{Packet, TransportError},
-    undo::{Leftover, Undo},
-    unknown::{self, MalformedMessage, UnknownFields},
+    unknown,
 };
 
-/// A call to make.
+/// A job under way.
 #[derive(Debug)]
-pub(crate) struct Job {
-    /// What it is.
-    pub request: Request,
-    /// `criu_req`, encoded.
-    pub message: Vec<u8>,
-    /// Descriptors that CRIU opens through `/proc` by the numbers that they have here.
-    pub keep: Vec<Arc<OwnedFd>>,
-    /// The socket that its pages go over, which is shut where the call is cancelled.
-    pub pages: Option<PageSocket>,
-    /// Whether CRIU goes on after it: `keep_open`, or a pre-dump.
-    pub keeps_open: bool,
-    /// Whether CRIU becomes another program after it (`exec_cmd`).
-    pub becomes_command: bool,
-    /// When it has to be over.
-    pub deadline: Option<Instant>,
-    /// Where hooks go. The caller is gone when this is closed.
-    pub hooks: mpsc::Sender<Question>,
-    /// The caller's word to cancel.
-    pub cancel: Arc<Signal>,
-    /// What there was before it.
-    pub undo: Undo,
-    /// Where the processes of a restore go, while all of them are there and none runs.
-    pub restored: Option<oneshot::Sender<Tree>>,
-    /// Where the outcome goes.
-    pub outcome: oneshot::Sender<Outcome>,
-}
-
-/// Why a call was to end before its time.
-#[derive(Debug)]
-pub(crate) enum CancelledBy {
-    /// The caller said so.
-    Caller,
-    /// The caller's future was dropped.
-    Drop,
-    /// Its deadline passed.
-    Deadline,
-    /// A hook failed.
-    Hook(Hook, HookError),
-    /// CRIU sent something that it should not.
-    Protocol(ProtocolError),
-}
-
-/// What CRIU should not have sent.
-#[derive(Debug, thiserror::Error)]
-pub enum ProtocolError {
-    /// No message of its protocol.
-    #[error("CRIU sent a message that cannot be read")]
-    Malformed(#[source] MalformedMessage),
-    /// The reply to another request.
-    #[error("CRIU replied as to {got}, and not to what it was asked")]
-    WrongType {
-        /// What the reply says that it is to.
-        got: String,
-    },
-    /// Nothing: CRIU did not take the message for a request.
-    #[error("CRIU did not know the request for one (it replied EMPTY)")]
-    Empty,
-    /// Descriptors that nobody asked for.
-    #[error("CRIU sent {count} descriptors that were not asked for")]
-    Descriptors {
-        /// How many.
-        count: usize,
-    },
-    /// A second reply.
-    #[error("CRIU replied twice")]
-    TwoReplies,
-    /// The socket broke.
-    #[error(transparent)]
-    Transport(#[from] TransportError),
-}
-
-/// How the exchange ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// CRIU replied.
-    Reply(Box<CriuResp>, UnknownFields),
-    /// CRIU ended, or closed its socket.
-    Silence,
-    /// CRIU was killed, or the connection given up.
-    GivenUp,
-}
-
-/// A call that is over.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    /// How the exchange ended.
-    pub end: End,
-    /// Why it was cancelled, if it was.
-    pub cancelled: Option<CancelledBy>,
-    /// Failures of hooks that CRIU does not give up for.
+pub(super) struct Exchange {
+    pub job: Job,
+    pub caller: Caller,
+    pub grace: Duration,
+    pub cancelled: Option<(CancelledBy, Instant)>,
     pub ignored: Vec<(Hook, HookError)>,
-    /// What became of the process and what it said, where the connection has ended.
-    pub farewell: Farewell,
-    /// What could not be undone.
-    pub left: Vec<Leftover>,
-    /// The command that CRIU has become.
-    pub command: Option<u32>,
-    /// The root process of a restore, as a hook told it.
-    pub root: Option<Pid>,
-}
-
-/// Makes the call. The connection comes back if CRIU goes on after it.
-pub(super) async fn run(mut peer: Peer, job: Job, grace: Duration) -> Option<Peer> {
-    let mut call = Call::new(job, grace);
-    let end = call.exchange(&mut peer).await;
-    let succeeded = matches!(&end, End::Reply(reply, _) if reply.success);
-    let Call {
-        mut job,
-        cancelled,
-        ignored,
-        root,
-        locked,
-        ..
-    } = call;
-    let mut outcome = Outcome {
-        end,
-        cancelled: cancelled.map(|(why, _)| why),
-        ignored,
-        farewell: Farewell::default(),
-        left: Vec::new(),
-        command: None,
-        root,
-    };
-
-    if succeeded {
-        job.undo.succeeded();
-    }
-    let goes_on = job.keeps_open && matches!(outcome.end, End::Reply(..));
-    let goes_on = goes_on && (succeeded || job.request != Request::PreDump);
-    let mut open = None;
-    if goes_on {
-        open = Some(peer);
-    } else if succeeded && job.becomes_command {
-        outcome.command = peer.swrk.take().map(Swrk::let_go);
-    } else if succeeded {
-        let more;
-        (outcome.farewell, more) = peer.finish(grace).await;
-        if more {
-            // Which of the replies is true nobody knows.
-            let error = CancelledBy::Protocol(ProtocolError::TwoReplies);
-            outcome.cancelled.get_or_insert(error);
-        }
-    } else {
-        let swrk = peer.swrk.as_ref().map(Swrk::pid);
-        outcome.farewell = peer.end(grace).await;
-        let signalled = |exit: ExitStatus| exit.signal().is_some();
-        let killed =
-            matches!(outcome.end, End::GivenUp) || outcome.farewell.exit.is_some_and(signalled);
-        let by_caller = matches!(
-            outcome.cancelled,
-            Some(CancelledBy::Caller | CancelledBy::Drop | CancelledBy::Deadline)
-        );
-        // The log tells why; of a call that was cancelled in order there is nothing to tell.
-        let keep_log = killed || !by_caller;
-        // Before what it wrote is removed.
-        outcome.farewell.disk_full = job.undo.disk_is_full();
-        outcome.left = take(&mut job.undo).undo(swrk, killed, keep_log);
-        // A service's worker goes on.
-        if locked && swrk.is_some() {
-            // It ended before it came to it.
-            let call = HookCall::Plain(Hook::NetworkUnlock);
-            if let Err(error) = job.unlock(call, time::sleep(grace)).await {
-                outcome.ignored.push((Hook::NetworkUnlock, error));
-            }
-        }
-        let failed = outcome.ignored.iter();
-        let failed = failed.filter(|(hook, _)| *hook == Hook::NetworkUnlock);
-        let locks = failed.map(|(_, error)| Leftover::NetworkLock {
-            why: error.to_string(),
-        });
-        outcome.left.extend(locks);
-    }
-    drop(job.keep);
-    if let Err(outcome) = job.outcome.send(outcome) {
-        tracing::debug!(request = %job.request, ?outcome, "nobody waits for this call any more");
-    }
-    open
-}
-
-struct Call {
-    job: Job,
-    grace: Duration,
-    cancelled: Option<(CancelledBy, Instant)>,
-    ignored: Vec<(Hook, HookError)>,
     /// The root process of a restore, once CRIU has told it.
-    root: Option<Pid>,
+    pub root: Option<Pid>,
     /// Whether the caller was asked to lock the network, and not to unlock it since.
-    locked: bool,
+    pub locked: bool,
     /// Whether the tree that a restore makes has been killed already.
     restored_killed: bool,
     /// The last hook that was acknowledged, `post-dump` once it was: from there on a dump
@@ -237,10 +50,11 @@ struct Call {
     past: Option<Hook>,
 }
 
-impl Call {
-    fn new(job: Job, grace: Duration) -> Self {
+impl Exchange {
+    pub fn new(job: Job, caller: Caller, grace: Duration) -> Self {
         Self {
             job,
+            caller,
             grace,
             cancelled: None,
             ignored: Vec::new(),
@@ -251,8 +65,9 @@ impl Call {
         }
     }
 
-    async fn exchange(&mut self, peer: &mut Peer) -> End {
-        match peer.connection.send(&self.job.message, &[]).await {
+    /// Asks, has hooks answered, and waits for the reply.
+    pub async fn run(&mut self, peer: &mut Peer) -> End {
+        match peer.socket.send(&self.job.message, &[]).await {
             Ok(()) => {}
             // It has gone, and may have said why.
             Err(TransportError::Socket { .. }) => return End::Silence,
@@ -281,7 +96,7 @@ impl Call {
                         return self.give_up(peer);
                     }
                 },
-                why = self.job.interrupted(), if !stopping => {
+                why = self.caller.interrupted(self.job.deadline), if !stopping => {
                     self.cancel(peer, why);
                     if self.job.request.is_question() {
                         return self.give_up(peer);
@@ -378,7 +193,7 @@ impl Call {
             && let Some(restored) = self.job.restored.take()
         {
             // Nobody may be waiting any more.
-            let _ = restored.send(Tree::of(root));
+            let _ = restored.send(LazyTree::of(root));
         }
         self.answer(peer, hook, externals).await;
     }
@@ -396,8 +211,8 @@ impl Call {
         self.locked |= hook == Some(Hook::NetworkLock);
         let result = tokio::select! {
             biased;
-            why = self.job.interrupted() => Err(why),
-            answer = self.job.put(call) => answer.ok_or(CancelledBy::Drop),
+            why = self.caller.interrupted(self.job.deadline) => Err(why),
+            answer = self.caller.put(call) => answer.ok_or(CancelledBy::Drop),
             // Nobody wants the answer any more.
             () = ended(&mut peer.swrk) => return None,
         };
@@ -429,13 +244,13 @@ impl Call {
         let mut interrupted = None;
         let too_long = async {
             if self.cancelled.is_none() {
-                interrupted = Some(self.job.interrupted().await);
+                interrupted = Some(self.caller.interrupted(self.job.deadline).await);
             }
             time::sleep(self.grace).await;
         };
         let answer = tokio::select! {
             biased;
-            answer = self.job.unlock(call, too_long) => answer,
+            answer = self.caller.unlock(call, too_long) => answer,
             () = listen(&mut peer.swrk) => std::future::pending().await,
         };
         match (&mut self.cancelled, interrupted) {
@@ -467,12 +282,12 @@ impl Call {
             opts,
             ..CriuReq::default()
         };
-        let message = unknown::encode(&request, &UnknownFields::default());
+        let message = request.encode_to_vec();
         if externals.is_some() && self.past.is_none_or(|past| past != Hook::PostDump) {
             self.past = hook;
         }
         // Where CRIU has gone, what it had to say may still be there to read.
-        let _ = peer.connection.send(&message, &[]).await;
+        let _ = peer.socket.send(&message, &[]).await;
     }
 
     /// Begins to bring the call to its end. The first reason counts.
@@ -521,46 +336,5 @@ impl Call {
             swrk.kill();
         }
         End::GivenUp
-    }
-}
-
-impl Job {
-    /// Puts a hook to the caller. `None`: the caller is gone. Where this is dropped the hook is.
-    async fn put(&self, call: HookCall) -> Option<HookResult<Vec<String>>> {
-        let (answer, answered) = oneshot::channel();
-        // There may be one before it still, which nobody wants to be answered any more.
-        self.hooks.send(Question { call, answer }).await.ok()?;
-        answered.await.ok()
-    }
-
-    /// As [`put`](Self::put), for the network to be unlocked, until it takes too long.
-    async fn unlock(
-        &self,
-        call: HookCall,
-        too_long: impl Future<Output = ()>,
-    ) -> HookResult<Vec<String>> {
-        tokio::select! {
-            biased;
-            answer = self.put(call) => {
-                answer.unwrap_or_else(|| Err("nobody is there any more to do it".into()))
-            }
-            () = too_long => Err("it was not over within the grace".into()),
-        }
-    }
-
-    /// Resolves when the call is to end before its time.
-    async fn interrupted(&self) -> CancelledBy {
-        tokio::select! {
-            () = self.hooks.closed() => CancelledBy::Drop,
-            () = self.cancel.notified() => CancelledBy::Caller,
-            () = at(self.deadline), if self.deadline.is_some() => CancelledBy::Deadline,
-        }
-    }
-}
-
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => time::sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }

@@ -17,11 +17,11 @@ const DEATH: Duration = Duration::from_secs(10);
 
 /// A tree of processes, held by pidfds: its members are found also where the root is gone.
 #[derive(Debug)]
-pub(crate) struct Tree {
+pub(crate) struct LazyTree {
     processes: Vec<Pidfd>,
 }
 
-impl Tree {
+impl LazyTree {
     /// The tree of `root`, as it is.
     pub fn of(root: Pid) -> Self {
         let mut tree = Self {
@@ -96,7 +96,7 @@ mod tests {
         let mut lines = BufReader::new(shell.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "one");
         let pid = Pid::from_child(&shell);
-        let tree = Tree::of(pid);
+        let tree = LazyTree::of(pid);
         // The shell reads its end as an empty line.
         drop(shell.stdin.take());
         assert_eq!(lines.next().unwrap().unwrap(), "two");
