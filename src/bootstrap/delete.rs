@@ -21,7 +21,7 @@ use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
-use stasis_engine::{Children, Settings, Timeouts, connect};
+use stasis_engine::{Children, Identity, Settings, Timeouts, connect, connect_as};
 use tokio::{runtime, time::timeout};
 
 use super::{RuntimeRecord, bundle, socket};
@@ -92,9 +92,14 @@ fn delete_in_runtime(record: RuntimeRecord, bundle: &Path) {
     };
     runtime.block_on(async {
         let id = record.id.clone();
+        let known = record.identity.clone().filter(Identity::holds);
         let settings = settings(record, bundle);
         let deleted = timeout(RUNTIME, async {
-            connect(settings).await?.delete(&id, true).await
+            let engine = match known {
+                Some(identity) => connect_as(identity, settings),
+                None => connect(settings).await?,
+            };
+            engine.delete(&id, true).await
         });
         match deleted.await {
             Ok(result) => warn_of("delete the container", result),

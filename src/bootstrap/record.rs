@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use stasis_engine::Engine;
+use stasis_engine::{Engine, Identity};
 use stasis_proc::ErrorKind;
 
 use super::bundle;
@@ -56,6 +56,9 @@ pub struct RuntimeRecord {
     pub namespace: String,
     /// The runtime binary, by its absolute path.
     pub binary: PathBuf,
+    /// What it said that it is. Not in the record of an older shim.
+    #[serde(default)]
+    pub identity: Option<Identity>,
     /// The runtime's root, with the namespace.
     pub root: PathBuf,
     /// Flags for every call of runsc.
@@ -72,6 +75,7 @@ impl RuntimeRecord {
             id: id.to_owned(),
             namespace: namespace.to_owned(),
             binary: engine.binary().to_owned(),
+            identity: Some(engine.identity().clone()),
             root: config.runtime_root(namespace, engine.kind()),
             runsc_config: config.runsc_config.clone(),
             systemd_cgroup: config.systemd_cgroup,
@@ -109,6 +113,7 @@ mod tests {
             id: "c".to_owned(),
             namespace: "default".to_owned(),
             binary: "/usr/bin/runsc".into(),
+            identity: None,
             root: "/run/containerd/runsc/default".into(),
             runsc_config: BTreeMap::from([("platform".to_owned(), "systrap".to_owned())]),
             systemd_cgroup: false,

@@ -17,7 +17,7 @@ use crate::{
     command::shortened,
     engine::{EngineState, EngineStatus},
     error::{Error, Result},
-    identify::Kind,
+    identity::Kind,
 };
 
 #[derive(Deserialize)]

@@ -6,7 +6,8 @@ use crate::{
     children::Children,
     engine::Engine,
     error::Result,
-    identify::{Identity, Kind, identify},
+    identify::identify,
+    identity::{Identity, Kind},
     runc::Runc,
     runsc::Runsc,
 };

@@ -19,21 +19,30 @@ pub use self::calls::{
 };
 use crate::{
     error::Result,
-    identify::{Kind, Version},
+    identity::{Identity, Kind, Version},
     options::CheckpointOptions,
 };
 
 /// What the process objects of a shim need from an OCI runtime.
 #[async_trait]
 pub trait Engine: fmt::Debug + Send + Sync {
+    /// The runtime's binary, as resolved when the engine was connected, and what it said.
+    fn identity(&self) -> &Identity;
+
     /// Which runtime this is.
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> Kind {
+        self.identity().kind
+    }
 
-    /// What `--version` said.
-    fn version(&self) -> &Version;
+    /// Which release of it.
+    fn version(&self) -> &Version {
+        &self.identity().version
+    }
 
-    /// The runtime's binary, as resolved when the engine was connected.
-    fn binary(&self) -> &Path;
+    /// Its binary.
+    fn binary(&self) -> &Path {
+        &self.identity().binary
+    }
 
     /// Makes what the engine needs in a spec before [`Engine::create`]: for CRIU-backed engines
     /// the annotation that names our CRIU configuration file, for instance. Returns whether the

@@ -4,7 +4,7 @@ use std::{error::Error as _, io, path::PathBuf, time::Duration};
 
 use nix::errno::Errno;
 
-use crate::{identify::Kind, manifest};
+use crate::{identity::Kind, manifest};
 
 /// What an engine's call gives.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,10 +1,12 @@
 //! Which runtime a binary is, by what it says itself and not by its name.
 //!
 //! `--version` prints `NAME version VERSION` first: seen of runc 1.1.15 and 1.3.6, crun 1.21 and
-//! 1.28, and runsc of 2024-07 and 2026-07.
+//! 1.28, and runsc of 2024-07 and 2026-07. What a binary said is [kept](known) until it changes.
+
+mod known;
 
 use std::{
-    env, fmt, io,
+    env, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,133 +17,56 @@ use crate::{
     children::Children,
     command,
     error::{Error, Result},
+    identify::known::Known,
+    identity::{Identity, Kind, Stamp, Version},
 };
 
 /// A binary that has not said what it is by then never will.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The runtimes that this crate drives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// gVisor's runsc.
-    Runsc,
-    /// Open Containers' runc.
-    Runc,
-    /// crun.
-    Crun,
-}
-
-impl Kind {
-    /// The runtime's own name, in lower case.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Runsc => "runsc",
-            Self::Runc => "runc",
-            Self::Crun => "crun",
-        }
-    }
-
-    /// The runtime with that name, if there is one.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Runsc, Self::Runc, Self::Crun]
-            .into_iter()
-            .find(|kind| kind.name() == name)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
-
-/// A runtime's version, as it said it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Version {
-    raw: String,
-    numbers: Option<(u64, u64)>,
-}
-
-impl Version {
-    /// Takes the word that follows `version`.
-    #[must_use]
-    pub fn new(raw: &str) -> Self {
-        let digits = raw.strip_prefix("release-").unwrap_or(raw);
-        let mut parts = digits.split(|character: char| !character.is_ascii_digit());
-        let mut next = || parts.next().and_then(|part| part.parse().ok());
-        Self {
-            raw: raw.to_owned(),
-            numbers: next().map(|major| (major, next().unwrap_or(0))),
-        }
-    }
-
-    /// The version as the runtime says it: `1.3.6+ds1`, or of runsc `release-20240729.0`,
-    /// `0.0~20240729` and, where it was built as a Go module, always `VERSION_MISSING`.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.raw
-    }
-
-    /// Its first two numbers, where it has any.
-    #[must_use]
-    pub fn numbers(&self) -> Option<(u64, u64)> {
-        self.numbers
-    }
-
-    /// Whether the version is known and less than `MAJOR.MINOR`.
-    #[must_use]
-    pub fn is_before(&self, major: u64, minor: u64) -> bool {
-        self.numbers.is_some_and(|numbers| numbers < (major, minor))
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.raw)
-    }
-}
-
-/// A binary that said what it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The absolute path.
-    pub binary: PathBuf,
-    /// What it is.
-    pub kind: Kind,
-    /// Which release.
-    pub version: Version,
-}
-
-/// Looks `binary`, a path or a name in `PATH`, up and asks it what it is.
+/// Looks `binary`, a path or a name in `PATH`, up and says what it is: as it said before, where it
+/// is the same file still, or else as it says when it is asked.
 ///
 /// # Errors
 /// [`Error::Binary`] if it is missing, not executable or silent, [`Error::UnknownRuntime`] if it
 /// is something else, [`Error::Io`] if the system cannot run it now.
 pub async fn identify(binary: &str, children: &Children) -> Result<Identity> {
+    identify_by(&Known::default(), binary, children).await
+}
+
+async fn identify_by(known: &Known, binary: &str, children: &Children) -> Result<Identity> {
     let path = find(binary).map_err(|source| Error::Binary {
         binary: binary.to_owned(),
         source,
     })?;
+    let stamp = Stamp::of(&path);
+    if let Some(identity) = stamp.as_ref().and_then(|now| known.recall(&path, now)) {
+        return Ok(identity);
+    }
+    let mut identity = ask(binary, path, children).await?;
+    // One that was replaced meanwhile may have answered as either.
+    identity.stamp = stamp.filter(|before| Stamp::of(&identity.binary).as_ref() == Some(before));
+    if identity.stamp.is_some()
+        && let Err(error) = known.keep(&identity)
+    {
+        tracing::debug!(%error, "what {binary} is has to be asked again");
+    }
+    Ok(identity)
+}
+
+async fn ask(binary: &str, path: PathBuf, children: &Children) -> Result<Identity> {
     let printed = command::output(binary, &path, "--version", children, PATIENCE).await?;
     match parse(&printed) {
         Some((kind, version)) => Ok(Identity {
             binary: path,
             kind,
             version,
+            stamp: None,
         }),
-        None => {
-            let output = printed
-                .lines()
-                .next()
-                .map(command::shortened)
-                .unwrap_or_default();
-            Err(Error::UnknownRuntime {
-                binary: path,
-                output,
-            })
-        }
+        None => Err(Error::UnknownRuntime {
+            binary: path,
+            output: command::shortened(&printed),
+        }),
     }
 }
 
@@ -180,6 +105,8 @@ fn parse(printed: &str) -> Option<(Kind, Version)> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+
     use super::*;
     use crate::command::tests::script;
 
@@ -233,13 +160,6 @@ mod tests {
         assert_eq!(parse(""), None);
     }
 
-    #[test]
-    fn releases_are_compared_by_number() {
-        assert!(Version::new("1.1.15+ds1").is_before(1, 2));
-        assert!(!Version::new("1.10.0").is_before(1, 2));
-        assert!(!Version::new("VERSION_MISSING").is_before(1, 2));
-    }
-
     #[tokio::test]
     async fn the_name_of_the_file_does_not_matter() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -266,6 +186,113 @@ mod tests {
             "{message}"
         );
         assert!(message.contains("busybox"), "{message}");
+    }
+
+    /// A compiled runtime that says this version, and adds a byte to the file `asked` with each
+    /// call.
+    fn compiled(directory: &Path, version: &str) -> String {
+        let asked = directory.join("asked");
+        let source = format!(
+            "#include <stdio.h>\nint main(void) {{\n\
+             FILE *asked = fopen(\"{}\", \"a\"); fputc('.', asked); fclose(asked);\n\
+             puts(\"runc version {version}\"); return 0; }}\n",
+            asked.display()
+        );
+        let (aside, path) = (directory.join("aside"), directory.join("runtime"));
+        let c = directory.join("runtime.c");
+        fs::write(&c, source).expect("written");
+        // Rust's own linker.
+        let made = Command::new("cc").arg("-o").args([&aside, &c]).status();
+        assert!(made.expect("cc runs").success());
+        fs::rename(aside, &path).expect("renamed");
+        path.to_str().expect("a name").to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_binary_is_asked_once_and_again_when_it_was_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let known = Known::at(directory.path().join("known"));
+        let asked = || {
+            fs::read(directory.path().join("asked"))
+                .expect("was asked")
+                .len()
+        };
+        let children = Children::default();
+        for (version, times) in [("1.3.6", 1), ("1.4.0", 2)] {
+            let binary = compiled(directory.path(), version);
+            for _ in 0..3 {
+                let identity = identify_by(&known, &binary, &children)
+                    .await
+                    .expect("is a runtime");
+                assert_eq!(identity.version.as_str(), version);
+                assert!(identity.holds());
+                assert_eq!(asked(), times);
+            }
+        }
+        // As in the record of a bundle, which outlives the shim.
+        let binary = directory.path().join("runtime");
+        let record = identify_by(&known, binary.to_str().expect("a name"), &children).await;
+        let record = serde_json::to_string(&record.expect("is known")).expect("is written");
+        let read: Identity = serde_json::from_str(&record).expect("is read");
+        assert!(read.holds());
+        compiled(directory.path(), "1.4.1");
+        assert!(!read.holds());
+        assert_eq!(asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_script_is_asked_every_time() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let known = Known::at(directory.path().join("known"));
+        let asked = directory.path().join("asked");
+        let body = format!("echo >> {}; echo runc version 1.3.6", asked.display());
+        let binary = script(directory.path(), "runtime", &body);
+        for times in 1..=2 {
+            let binary = binary.to_str().expect("a name");
+            let identity = identify_by(&known, binary, &Children::default()).await;
+            assert!(!identity.expect("is a runtime").holds());
+            assert_eq!(fs::read(&asked).expect("was asked").len(), times);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_others_could_have_written_is_not_believed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = directory.path().join("known");
+        let known = Known::at(&place);
+        let binary = compiled(directory.path(), "1.3.6");
+        let identify = async || {
+            let found = identify_by(&known, &binary, &Children::default()).await;
+            assert_eq!(found.expect("is a runtime").version.as_str(), "1.3.6");
+            fs::read(directory.path().join("asked"))
+                .expect("was asked")
+                .len()
+        };
+        assert_eq!((identify().await, identify().await), (1, 1));
+        let entry = fs::read_dir(&place).expect("is listed").flatten().next();
+        let file = entry.expect("is kept").path();
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+        };
+        set(&place, 0o770);
+        assert_eq!((identify().await, identify().await), (2, 3));
+        set(&place, 0o700);
+        set(&file, 0o620);
+        assert_eq!(
+            (identify().await, identify().await),
+            (4, 4),
+            "it is written anew"
+        );
+        for broken in ["", "{", "[1]"] {
+            let times = identify().await;
+            fs::write(&file, broken).expect("written");
+            assert_eq!((identify().await, identify().await), (times + 1, times + 1));
+        }
+        let elsewhere = directory.path().join("elsewhere");
+        fs::rename(&place, &elsewhere).expect("renamed");
+        std::os::unix::fs::symlink(&elsewhere, &place).expect("linked");
+        let times = identify().await;
+        assert_eq!(identify().await, times + 1);
     }
 
     #[tokio::test]

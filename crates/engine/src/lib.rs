@@ -23,6 +23,7 @@ mod error;
 mod fake;
 pub mod host;
 pub mod identify;
+mod identity;
 pub mod manifest;
 mod mountinfo;
 mod options;
@@ -38,6 +39,6 @@ pub use engine::{
     ExecPids, Phase, Restore, Signal, Stdio, Target,
 };
 pub use error::{Error, Result};
-pub use identify::{Identity, Kind, Version};
+pub use identity::{Identity, Kind, Version};
 pub use options::{CgroupMode, CheckpointOptions};
 pub use runsc::Runsc;

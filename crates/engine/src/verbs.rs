@@ -47,10 +47,10 @@ impl Runtime {
         let call = self.call("state", self.timeouts.state);
         match call.arg(id).run().await {
             Err(Error::Failed { .. }) if !knows()? => Err(Error::NoSuchContainer {
-                engine: self.kind,
+                engine: self.identity.kind,
                 id: id.to_owned(),
             }),
-            printed => answer::state(self.kind, &printed?),
+            printed => answer::state(self.identity.kind, &printed?),
         }
     }
 
@@ -58,7 +58,7 @@ impl Runtime {
         let call = self
             .call("ps", self.timeouts.state)
             .option("--format", "json");
-        answer::pids(self.kind, &call.arg(id).run().await?)
+        answer::pids(self.identity.kind, &call.arg(id).run().await?)
     }
 
     pub(crate) async fn pause(&self, id: &str) -> Result<()> {
@@ -74,20 +74,20 @@ impl Runtime {
     pub(crate) async fn features(&self) -> Result<Option<Value>> {
         match self.call("features", self.timeouts.state).run().await {
             Err(error) if answer::knows_no_such_command(&error) => Ok(None),
-            printed => answer::features(self.kind, &printed?).map(Some),
+            printed => answer::features(self.identity.kind, &printed?).map(Some),
         }
     }
 
     /// The pid in the file that `verb` was told to write.
     pub(crate) fn pid(&self, verb: &'static str, file: &Path) -> Result<Pid> {
-        answer::pid_file(self.kind, verb, file).map(Pid::from_raw)
+        answer::pid_file(self.identity.kind, verb, file).map(Pid::from_raw)
     }
 
     /// The refusal of what this release does not have.
     pub(crate) fn unsupported(&self, what: String, advice: &str) -> Error {
         Error::Unsupported {
-            engine: self.kind,
-            version: self.version.to_string(),
+            engine: self.identity.kind,
+            version: self.identity.version.to_string(),
             what,
             advice: advice.to_owned(),
         }

@@ -26,7 +26,7 @@ use nix::{
 };
 use stasis_engine::{
     Afterwards, Checkpoint, CheckpointOptions, CheckpointReport, Create, Engine, EngineState,
-    Error, Exec, ExecPids, Kind, Restore, Result, Signal, Stdio, Target, Version,
+    Error, Exec, ExecPids, Identity, Kind, Restore, Result, Signal, Stdio, Target,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -159,16 +159,8 @@ fn io(path: PathBuf) -> impl FnOnce(std::io::Error) -> Error {
 
 #[async_trait]
 impl Engine for FakeEngine {
-    fn kind(&self) -> Kind {
-        Kind::Runc
-    }
-
-    fn version(&self) -> &Version {
+    fn identity(&self) -> &Identity {
         unreachable!("no test asks for it")
-    }
-
-    fn binary(&self) -> &Path {
-        Path::new("/fake")
     }
 
     fn prepare_spec(&self, _bundle: &Path, _spec: &mut serde_json::Value) -> Result<bool> {

@@ -28,7 +28,7 @@ use crate::{
     connect::Timeouts,
     engine::Stdio,
     error::{Error, Result},
-    identify::{Kind, Version},
+    identity::Identity,
 };
 
 /// How often a call is tried whose failures are [`Runtime::passing`].
@@ -40,9 +40,7 @@ const MESSAGE_CAP: usize = 2000;
 /// A runtime's binary with what every call of it has in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Runtime {
-    pub(crate) kind: Kind,
-    pub(crate) version: Version,
-    pub(crate) binary: PathBuf,
+    pub(crate) identity: Identity,
     /// The options before the verb. They include `--log`.
     pub(crate) globals: Vec<OsString>,
     /// The file that `--log` names.
@@ -122,11 +120,13 @@ impl Call<'_> {
             let Some(again) = self.again() else {
                 break;
             };
-            let Runtime { kind, passing, .. } = self.runtime;
+            let Runtime {
+                identity, passing, ..
+            } = self.runtime;
             let verb = self.verb;
             match self.run_once().await {
                 Err(Error::Failed { message, .. }) if passing(&message) => {
-                    tracing::debug!("{kind} {verb} again: {message}");
+                    tracing::debug!("{} {verb} again: {message}", identity.kind);
                 }
                 result => return result,
             }
@@ -152,15 +152,15 @@ impl Call<'_> {
     }
 
     async fn run_once(self) -> Result<Vec<u8>> {
-        let mut command = tokio::process::Command::new(&self.runtime.binary);
+        let mut command = tokio::process::Command::new(&self.runtime.identity.binary);
         command
             .args(&self.runtime.globals)
             .args(&self.globals)
             .arg(self.verb)
             .args(&self.arguments);
         let mark = log::Mark::set(self.runtime.log.clone());
-        tracing::debug!(engine = %self.runtime.kind, arguments = ?self.arguments, "{}", self.verb);
-        let engine = self.runtime.kind;
+        tracing::debug!(engine = %self.runtime.identity.kind, arguments = ?self.arguments, "{}", self.verb);
+        let engine = self.runtime.identity.kind;
         let verb = self.verb;
         let enough = async {
             tokio::select! {
@@ -185,7 +185,7 @@ impl Call<'_> {
             }
             Err(Failure::Enough(why)) => Err(why),
             Err(Failure::Spawn(source)) => Err(Error::run(
-                self.runtime.binary.display().to_string(),
+                self.runtime.identity.binary.display().to_string(),
             )(source)),
         }
     }

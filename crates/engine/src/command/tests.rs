@@ -11,6 +11,7 @@ use std::{
 use nix::errno::Errno;
 
 use super::*;
+use crate::identity::{Kind, Version};
 
 /// Makes an executable shell script.
 pub(crate) fn script(directory: &Path, name: &str, body: &str) -> PathBuf {
@@ -35,13 +36,16 @@ pub(crate) fn script(directory: &Path, name: &str, body: &str) -> PathBuf {
 fn runtime(directory: &Path, body: &str) -> Runtime {
     let log = directory.join("log.json");
     Runtime {
-        kind: Kind::Runc,
-        version: Version::new("1.3.6"),
-        binary: script(
-            directory,
-            "runtime",
-            &format!("cd {}\n{body}", directory.display()),
-        ),
+        identity: Identity {
+            binary: script(
+                directory,
+                "runtime",
+                &format!("cd {}\n{body}", directory.display()),
+            ),
+            kind: Kind::Runc,
+            version: Version::new("1.3.6"),
+            stamp: None,
+        },
         globals: vec!["--log".into(), log.clone().into()],
         log,
         passing: |message| message == "busy",
@@ -112,7 +116,7 @@ async fn a_failure_of_the_system_is_not_put_down_to_the_binary() {
     let call = runtime.call("verb", None).arg("x".repeat(1 << 20));
     let error = call.run().await.expect_err("cannot be run");
     assert!(matches!(error, Error::Io { .. }), "{error:?}");
-    let binary = runtime.binary.display().to_string();
+    let binary = runtime.identity.binary.display().to_string();
     assert_eq!(error.to_string(), format!("cannot run {binary}"));
     for (errno, is_its_own) in [
         (Errno::ENOENT, true),
@@ -125,7 +129,7 @@ async fn a_failure_of_the_system_is_not_put_down_to_the_binary() {
         let error = Error::run("runc")(errno.into());
         assert_eq!(matches!(error, Error::Binary { .. }), is_its_own, "{errno}");
     }
-    runtime.binary = directory.path().join("gone");
+    runtime.identity.binary = directory.path().join("gone");
     let error = runtime.call("verb", None).run().await;
     assert!(matches!(error, Err(Error::Binary { .. })), "{error:?}");
 }
@@ -239,7 +243,7 @@ async fn streams_that_are_handed_over_are_the_childs_own() {
 async fn a_binary_that_has_gone_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     let runtime = runtime(directory.path(), "true");
-    fs::remove_file(&runtime.binary).expect("removed");
+    fs::remove_file(&runtime.identity.binary).expect("removed");
     let error = runtime
         .call("verb", None)
         .run()
@@ -249,7 +253,7 @@ async fn a_binary_that_has_gone_is_named() {
     assert!(
         error
             .to_string()
-            .contains(&runtime.binary.display().to_string()),
+            .contains(&runtime.identity.binary.display().to_string()),
         "{error}"
     );
 }

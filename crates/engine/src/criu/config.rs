@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result},
-    identify::Kind,
+    identity::Kind,
 };
 
 /// The annotation by which runc and crun are told the file.

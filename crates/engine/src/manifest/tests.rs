@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     engine::Phase,
-    identify::{Kind, Version},
+    identity::{Kind, Version},
     options::CheckpointOptions,
 };
 

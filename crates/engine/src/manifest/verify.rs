@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{CAP, Error, FORMAT_VERSION, NAME, document::Manifest, files::Directory};
-use crate::identify::{Kind, Version};
+use crate::identity::{Kind, Version};
 
 /// How `checkpoint.img` begins.
 const GVISOR: &[u8] = b"gVisorSF";

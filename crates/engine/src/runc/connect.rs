@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::{Runc, settle};
-use crate::{command::Runtime, connect::Settings, identify::Identity};
+use crate::{command::Runtime, connect::Settings, identity::Identity};
 
 impl Runc {
     pub(crate) fn connected(identity: Identity, settings: Settings) -> Self {
@@ -20,9 +20,7 @@ impl Runc {
             globals.push("--systemd-cgroup".into());
         }
         let runtime = Runtime {
-            kind: identity.kind,
-            version: identity.version,
-            binary: identity.binary,
+            identity,
             globals,
             log,
             passing: settle::was_too_busy,

@@ -20,7 +20,8 @@ use crate::{
     criu::{config, debris, log},
     engine::{Checkpoint, CheckpointReport, Engine, Restore},
     error::{Error, Result, chain},
-    identify::{Kind, find},
+    identify::find,
+    identity::Kind,
     options::{CgroupMode, CheckpointOptions},
 };
 
@@ -36,7 +37,7 @@ pub(super) async fn checkpoint(
 ) -> Result<CheckpointReport> {
     config::write(
         &request.bundle,
-        runc.runtime.kind,
+        runc.runtime.identity.kind,
         &dump_lines(runc, &request.options),
     )?;
     let log = fresh_log(&request.work, log::DUMP)?;
@@ -69,11 +70,11 @@ pub(super) async fn restore(runc: &Runc, id: &str, request: Restore) -> Result<P
     runc.refuse_known("restore", id)?;
     config::write(
         &request.bundle,
-        runc.runtime.kind,
+        runc.runtime.identity.kind,
         &restore_lines(runc, &request.options),
     )?;
     let log = fresh_log(&request.work, log::RESTORE)?;
-    if runc.runtime.kind == Kind::Crun {
+    if runc.runtime.identity.kind == Kind::Crun {
         // crun makes it at a create only, so that after a reboot there is none.
         let mask = runc.root.join(MASK);
         fs::create_dir_all(&mask).map_err(Error::io("make", mask))?;
@@ -90,10 +91,10 @@ pub(super) async fn restore(runc: &Runc, id: &str, request: Restore) -> Result<P
         .option("--image-path", &request.image)
         .option("--work-path", &request.work)
         // crun has neither flag.
-        .flag("--no-subreaper", runc.runtime.kind == Kind::Runc)
+        .flag("--no-subreaper", runc.runtime.identity.kind == Kind::Runc)
         .flag(
             "--no-pivot",
-            runc.runtime.kind == Kind::Runc && runc.no_pivot_root,
+            runc.runtime.identity.kind == Kind::Runc && runc.no_pivot_root,
         );
     let restored = match options(runc, call, &request.options).arg(id).run().await {
         Ok(_) => runc.runtime.pid("restore", &request.pid_file),
@@ -123,8 +124,8 @@ fn options<'a>(runc: &Runc, call: Call<'a>, options: &CheckpointOptions) -> Call
 
 /// Whether the release refuses the mode as a flag.
 fn by_file(runc: &Runc, mode: CgroupMode) -> bool {
-    runc.runtime.kind == Kind::Runc
-        && runc.runtime.version.is_before(1, 2)
+    runc.runtime.identity.kind == Kind::Runc
+        && runc.runtime.identity.version.is_before(1, 2)
         && mode == CgroupMode::Ignore
 }
 
@@ -136,7 +137,7 @@ fn dump_lines(runc: &Runc, options: &CheckpointOptions) -> Vec<String> {
 
 fn restore_lines(runc: &Runc, options: &CheckpointOptions) -> Vec<String> {
     let mut lines = dump_lines(runc, options);
-    if runc.runtime.kind == Kind::Crun {
+    if runc.runtime.identity.kind == Kind::Crun {
         let mask = runc.root.join(MASK);
         lines.push(format!("external=mnt[{MASK_IN_IMAGE}]:{}", mask.display()));
     }

@@ -30,7 +30,7 @@ use crate::{
         Restore, Signal, Target,
     },
     error::{Error, Result},
-    identify::{Kind, Version},
+    identity::{Identity, Kind},
     mountinfo,
     options::CheckpointOptions,
     sys,
@@ -72,7 +72,7 @@ impl Runc {
 
     fn refuse_known(&self, verb: &'static str, id: &str) -> Result<()> {
         if self.knows(id)? {
-            return Err(answer::known_already(self.runtime.kind, verb));
+            return Err(answer::known_already(self.runtime.identity.kind, verb));
         }
         Ok(())
     }
@@ -93,16 +93,8 @@ impl Runc {
 
 #[async_trait]
 impl Engine for Runc {
-    fn kind(&self) -> Kind {
-        self.runtime.kind
-    }
-
-    fn version(&self) -> &Version {
-        &self.runtime.version
-    }
-
-    fn binary(&self) -> &Path {
-        &self.runtime.binary
+    fn identity(&self) -> &Identity {
+        &self.runtime.identity
     }
 
     fn prepare_spec(&self, bundle: &Path, spec: &mut Value) -> Result<bool> {
@@ -111,11 +103,11 @@ impl Engine for Runc {
 
     fn check_options(&self, options: &CheckpointOptions) -> Result<()> {
         // `runc --empty-ns` takes this name only.
-        let takes = |name: &String| self.runtime.kind == Kind::Runc && name == "network";
+        let takes = |name: &String| self.runtime.identity.kind == Kind::Runc && name == "network";
         let Some(name) = options.empty_namespaces.iter().find(|name| !takes(name)) else {
             return Ok(());
         };
-        let advice = match self.runtime.kind {
+        let advice = match self.runtime.identity.kind {
             Kind::Runc => "it can leave the namespace \"network\" empty, and no other",
             Kind::Crun | Kind::Runsc => "leave empty_namespaces unset",
         };
@@ -183,7 +175,7 @@ impl Engine for Runc {
             result => result.map(drop)?,
         }
         // crun leaves a paused container frozen, and in cgroup version 1 the signal pending.
-        if self.runtime.kind == Kind::Crun
+        if self.runtime.identity.kind == Kind::Crun
             && signal == Signal::KILL
             && let Ok(Some(freezer)) = Freezer::of(init)
             && let Err(error) = freezer.thaw()

@@ -62,7 +62,7 @@ pub(super) async fn wait_frozen(runc: &Runc, init: Pid) -> Result<()> {
         return Ok(());
     }
     Err(Error::Failed {
-        engine: runc.runtime.kind,
+        engine: runc.runtime.identity.kind,
         verb: "pause",
         message: format!(
             "not all processes are frozen after {:?}: one may wait for a disk ([timeouts] pause)",
@@ -165,7 +165,7 @@ async fn settle(runc: &Runc, id: &str, init: Pid) -> Result<()> {
         runc.pause(id, init).await?;
     }
     Err(Error::Failed {
-        engine: runc.runtime.kind,
+        engine: runc.runtime.identity.kind,
         verb: "checkpoint",
         message: format!(
             "at each of {ATTEMPTS} looks a process was in vfork(2), where CRIU cannot stop it: \

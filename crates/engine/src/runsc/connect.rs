@@ -14,7 +14,8 @@ use crate::{
     command::Runtime,
     connect::{Settings, Timeouts},
     error::{Error, Result},
-    identify::{Identity, Kind, identify},
+    identify::identify,
+    identity::{Identity, Kind},
 };
 
 /// Where containerd's shim of gVisor keeps runsc's state, if nobody says otherwise.
@@ -93,9 +94,7 @@ impl Runsc {
             places_filestore: !config.contains_key("overlay2") && !config.contains_key("overlay"),
             root: config.get("root").map_or(settings.root, PathBuf::from),
             runtime: Runtime {
-                kind: Kind::Runsc,
-                version: identity.version,
-                binary: identity.binary,
+                identity,
                 globals,
                 log: config.get("log").map_or(log, PathBuf::from),
                 passing: deletion::was_met,

@@ -40,7 +40,7 @@ use crate::{
         Restore, Signal, Target,
     },
     error::{Error, Result, chain},
-    identify::{Kind, Version},
+    identity::{Identity, Kind},
     options::{CgroupMode, CheckpointOptions},
 };
 
@@ -75,16 +75,8 @@ impl Runsc {
 
 #[async_trait]
 impl Engine for Runsc {
-    fn kind(&self) -> Kind {
-        Kind::Runsc
-    }
-
-    fn version(&self) -> &Version {
-        &self.runtime.version
-    }
-
-    fn binary(&self) -> &Path {
-        &self.runtime.binary
+    fn identity(&self) -> &Identity {
+        &self.runtime.identity
     }
 
     fn prepare_spec(&self, _bundle: &Path, _spec: &mut Value) -> Result<bool> {
