@@ -35,11 +35,10 @@ pub(crate) fn mounts() -> Result<Vec<Mount>> {
     Ok(parse(&text))
 }
 
-/// Detaches every mount at and below `directory`. No link on the way is followed.
-pub(crate) fn detach_below(directory: &Path) -> Result<()> {
-    let below = mounts()?
-        .into_iter()
-        .filter(|mount| mount.point.starts_with(directory));
+/// Detaches every mount at and below `directories`. No link on the way is followed.
+pub(crate) fn detach_below(directories: &[&Path]) -> Result<()> {
+    let is_below = |mount: &Mount| directories.iter().any(|top| mount.point.starts_with(top));
+    let below = mounts()?.into_iter().filter(is_below);
     let points: Vec<_> = below.map(|mount| mount.point).collect();
     for point in points.iter().rev() {
         umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)

@@ -56,7 +56,7 @@ impl FakeEngine {
         })
     }
 
-    /// Makes `verb` fail from now on.
+    /// Makes `verb`, or one call of it as it is recorded, fail from now on.
     pub fn fail(&self, verb: &'static str) {
         self.failing.lock().unwrap().insert(verb);
     }
@@ -89,12 +89,13 @@ impl FakeEngine {
 
     /// Records a call, waits at its gate, and fails if it was told to.
     async fn enter(&self, verb: &'static str, call: String) -> Result<()> {
-        self.calls.send_modify(|calls| calls.push(call));
+        self.calls.send_modify(|calls| calls.push(call.clone()));
         let gate = self.gates.lock().unwrap().get(verb).cloned();
         if let Some(gate) = gate {
             gate.acquire().await.unwrap().forget();
         }
-        if self.failing.lock().unwrap().contains(verb) {
+        let failing = self.failing.lock().unwrap();
+        if failing.contains(verb) || failing.contains(&*call) {
             return Err(failure(verb));
         }
         Ok(())

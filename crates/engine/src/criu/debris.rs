@@ -31,13 +31,13 @@ pub(crate) fn remove(work: &Path) -> Result<()> {
     if let Ok(work) = work.canonicalize() {
         for entry in fs::read_dir(&work).into_iter().flatten().flatten() {
             if is_yard(&entry.file_name()) {
-                mountinfo::detach_below(&entry.path())?;
+                mountinfo::detach_below(&[&entry.path()])?;
                 remove_empty(&entry.path());
             }
         }
     }
     if let Some(namespace) = mount_namespace(&work.join(RESTORE)) {
-        mountinfo::detach_below(&namespace)?;
+        mountinfo::detach_below(&[&namespace])?;
         remove_empty(&namespace);
     }
     Ok(())

@@ -62,9 +62,8 @@ impl Runc {
     /// there when they are killed, and whoever then removes the directory, runc itself to begin
     /// with, removes the container's files through it.
     fn detach_root(&self, id: &str) -> Result<()> {
-        mountinfo::detach_below(&self.root.join(id))?;
         let in_bundle = self.bundle.join(CRUN_ROOT_MOUNT);
-        mountinfo::detach_below(&in_bundle)?;
+        mountinfo::detach_below(&[&self.root.join(id), &in_bundle])?;
         // It is hardly ever there; where somebody has put something in it, it is not crun's.
         let _ = fs::remove_dir(&in_bundle);
         Ok(())
@@ -187,9 +186,7 @@ impl Engine for Runc {
     }
 
     async fn delete(&self, id: &str, force: bool) -> Result<()> {
-        if force {
-            self.detach_root(id)?;
-        }
+        self.detach_root(id)?;
         self.runtime.delete(id, force, || self.knows(id)).await
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use stasis_engine::Error as EngineError;
 use tokio::time::timeout;
 
-use super::{Init, State, Verb};
+use super::{Init, State, Status, Verb};
 use crate::{Error, Exit, Result};
 
 /// How long a process that was killed may take until its end is seen.
@@ -22,19 +23,16 @@ impl Init {
     /// If it runs, or if the runtime refuses: then it can be tried again.
     pub async fn delete(&self) -> Result<Exit> {
         let permit = self.life.permit(Verb::Delete)?;
-        let (pending, deleted) = self.life.look(|state, _| {
-            let pending = matches!(state, State::CreatedFromCheckpoint(_));
-            (pending, matches!(state, State::Deleted))
-        });
-        if deleted {
-            return self.ended_within_limit().await;
-        }
-        if !pending {
-            // Before the output is drained: it kills what else holds the pipes, and what was
-            // written stays in them.
-            self.config.engine.delete(self.id(), true).await?;
-        } else {
-            self.life.stop(Exit::without_status(self.id()));
+        let pending = |state: &_, _| matches!(state, State::CreatedFromCheckpoint(_));
+        // Before the output is drained: it kills what else holds the pipes, and what was written
+        // stays in them.
+        match self.status() {
+            Status::Deleted => return self.ended_within_limit().await,
+            Status::Stopped => self.delete_ended().await?,
+            _ if self.life.look(pending) => {
+                self.life.stop(Exit::without_status(self.id()));
+            }
+            _ => self.config.engine.delete(self.id(), true).await?,
         }
         let exit = self.ended_within_limit().await?;
         if let Some(streams) = self.streams()
@@ -46,6 +44,22 @@ impl Init {
         self.remove_files();
         permit.commit(State::Deleted);
         Ok(exit)
+    }
+
+    /// Removes what the runtime keeps of a container that has ended, and kills what has survived
+    /// its init. Not by force at once: `runc delete --force` kills and then sleeps for 100 ms
+    /// whatever there is to kill.
+    async fn delete_ended(&self) -> Result<()> {
+        let engine = &self.config.engine;
+        match engine.delete(self.id(), false).await {
+            // It may have another view of the end: what has survived init in a frozen cgroup is a
+            // paused container to runc and crun.
+            Err(error @ EngineError::Failed { .. }) => {
+                tracing::debug!(id = self.id(), %error, "it is deleted by force");
+                Ok(engine.delete(self.id(), true).await?)
+            }
+            result => Ok(result?),
+        }
     }
 
     /// Waits for an exit that is on its way.

@@ -123,6 +123,23 @@ async fn a_delete_that_the_runtime_refuses_can_be_tried_again() {
     assert_eq!(fixture.init.delete().await.unwrap().status, 137);
 }
 
+/// `runc delete --force` sleeps whatever there is to kill.
+#[tokio::test(flavor = "current_thread")]
+async fn what_has_ended_is_deleted_by_force_only_if_the_runtime_takes_it_for_alive() {
+    for (fails, deletes) in [
+        ("nothing", &["delete c false"][..]),
+        ("delete c false", &["delete c false", "delete c true"]),
+    ] {
+        let fixture = Fixture::running().await;
+        fixture.die().await;
+        fixture.engine.fail(fails);
+        assert_eq!(fixture.init.delete().await.unwrap().status, 137);
+        let mut calls = fixture.engine.calls();
+        calls.retain(|call| call.starts_with("delete"));
+        assert_eq!(calls, deletes);
+    }
+}
+
 /// Its rootfs may not have been unmounted the first time.
 #[tokio::test(flavor = "current_thread")]
 async fn a_deleted_container_can_be_deleted_again_and_tells_the_same_exit() {
