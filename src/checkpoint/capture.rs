@@ -165,7 +165,7 @@ async fn seal(
     // The end of the container must not overtake its image on the way to the disk.
     let durable = plan.exit;
     spawn_blocking(move || {
-        let parts = Parts::of(&*engine, report.criu_version, options, phases)?;
+        let parts = Parts::of(engine.identity(), report.criu_version, options, phases)?;
         manifest::seal(&image, parts, durable).map(drop)
     })
     .await??;

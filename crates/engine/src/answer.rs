@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
+    calls::{EngineState, EngineStatus},
     command::shortened,
-    engine::{EngineState, EngineStatus},
     error::{Error, Result},
     identity::Kind,
 };

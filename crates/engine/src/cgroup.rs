@@ -25,7 +25,7 @@ use nix::{errno::Errno, unistd::Pid};
 
 use self::hierarchy::{Hierarchy, Membership, Switch, hierarchies, memberships};
 use crate::{
-    engine::Signal,
+    calls::Signal,
     error::{Error, Result},
     sys,
 };

@@ -1,4 +1,4 @@
-//! The trait [`Engine`]; the types of its calls are in [`calls`].
+//! The trait [`Engine`]; the types of its calls are in [`calls`](crate::calls).
 //!
 //! Contract of every call: it ends before its deadline or fails with [`crate::Error::Deadline`]
 //! after the runtime's process group was killed; a failed call leaves the container in the state
@@ -6,18 +6,15 @@
 //! container may overlap (`kill` and `processes` while a dump runs); an engine keeps no state of
 //! its own that a second shim process could not find again.
 
-mod calls;
-
 use std::{fmt, os::fd::BorrowedFd, path::Path};
 
 use async_trait::async_trait;
 use nix::unistd::Pid;
 
-pub use self::calls::{
-    Afterwards, Checkpoint, CheckpointReport, Create, EngineState, EngineStatus, Exec, ExecPids,
-    Phase, Restore, Signal, Stdio, Target,
-};
 use crate::{
+    calls::{
+        Checkpoint, CheckpointReport, Create, EngineState, Exec, ExecPids, Restore, Signal, Target,
+    },
     error::Result,
     identity::{Identity, Kind, Version},
     options::CheckpointOptions,

@@ -12,6 +12,7 @@
 //! it does not reap what it did not start: see [`Children`].
 
 mod answer;
+mod calls;
 pub mod cgroup;
 pub mod children;
 pub mod command;
@@ -29,16 +30,20 @@ mod mountinfo;
 mod options;
 mod runc;
 mod runsc;
+mod settings;
 mod sys;
 mod verbs;
 
-pub use children::Children;
-pub use connect::{Settings, Timeouts, connect, connect_as};
-pub use engine::{
-    Afterwards, Checkpoint, CheckpointReport, Create, Engine, EngineState, EngineStatus, Exec,
-    ExecPids, Phase, Restore, Signal, Stdio, Target,
+pub use calls::{
+    Afterwards, Checkpoint, CheckpointReport, Create, EngineState, EngineStatus, Exec, ExecPids,
+    Restore, Signal, Stdio, Target,
 };
+pub use children::Children;
+pub use connect::{connect, connect_as};
+pub use engine::Engine;
 pub use error::{Error, Result};
 pub use identity::{Identity, Kind, Version};
+pub use manifest::Phase;
 pub use options::{CgroupMode, CheckpointOptions};
 pub use runsc::Runsc;
+pub use settings::{Settings, Timeouts};

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::{
     answer,
+    calls::EngineState,
     command::Runtime,
-    engine::EngineState,
     error::{Error, Result},
 };
 
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::{
         Kind,
-        engine::{EngineStatus, Signal, Target},
+        calls::{EngineStatus, Signal, Target},
         fake::{Fake, PID},
     };
 

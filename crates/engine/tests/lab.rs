@@ -422,7 +422,7 @@ async fn counts_on_from_where_it_was_frozen(binary: &str) {
         }
         let verify = || manifest::verify(&image, engine.kind(), engine.version(), build.as_deref());
         assert!(verify().expect("an image").is_none());
-        let parts = Parts::of(&**engine, criu, locks(), Vec::new()).expect("are there");
+        let parts = Parts::of(engine.identity(), criu, locks(), Vec::new()).expect("are there");
         let sealed = manifest::seal(&image, parts, true).expect("is sealed");
         assert_eq!(verify().expect("is whole"), Some(sealed));
         let frozen = bench.counted().len();
@@ -876,7 +876,7 @@ async fn established_connections_are_ended_by_criu_and_come_back(binary: &str) {
     let report = report.expect("is checkpointed");
     process.ends();
     let parts = Parts::of(
-        &*bench.engine,
+        bench.engine.identity(),
         report.criu_version,
         options.clone(),
         Vec::new(),

@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use crate::{
+    calls,
     children::{Children, Owned},
     sys,
 };
@@ -36,7 +37,7 @@ pub(super) enum Streams {
     /// Both are read, as far as the caps go; stdin is `/dev/null`.
     Captured,
     /// Handed to the child, and with it to the container.
-    Handed(crate::Stdio),
+    Handed(calls::Stdio),
 }
 
 /// What became of a child.

@@ -5,13 +5,18 @@ use std::{
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::errno::Errno;
 
-use super::*;
-use crate::identity::{Kind, Version};
+use super::runtime::{Runtime, TRIES};
+use crate::{
+    children::Children,
+    error::{Error, Result},
+    identity::{Identity, Kind, Version},
+    settings::Timeouts,
+};
 
 /// Makes an executable shell script.
 pub(crate) fn script(directory: &Path, name: &str, body: &str) -> PathBuf {

@@ -1,6 +1,6 @@
 //! What the manifest says.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::options::CheckpointOptions;
 
 /// `stasis.json`. Fields that this release does not know are passed over, since only a higher
-/// [`super::FORMAT_VERSION`] may change what the known ones mean.
+/// [`FORMAT_VERSION`](super::FORMAT_VERSION) may change what the known ones mean.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The format of this document.
@@ -47,4 +47,13 @@ pub struct File {
     /// The SHA-256 of its content in hexadecimal; page files have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+}
+
+/// One phase of a checkpoint and how long it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phase {
+    /// What was done, in one word.
+    pub name: &'static str,
+    /// How long it took.
+    pub took: Duration,
 }

@@ -13,7 +13,11 @@ use rustix::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Error, NAME, document::File};
+use super::{
+    document::File,
+    error::Error,
+    format::{ASIDE, NAME},
+};
 
 /// What is hashed at most of a file that may hold pages: many times what a sandbox's state takes
 /// without them, and a tenth of a second.
@@ -56,7 +60,7 @@ impl Directory {
                     file: name,
                 });
             }
-            if name != NAME && name != super::seal::ASIDE {
+            if name != NAME && name != ASIDE {
                 names.push(name);
             }
         }

@@ -14,23 +14,15 @@
 mod document;
 mod error;
 mod files;
+mod format;
 mod seal;
 mod verify;
 
 #[cfg(test)]
 mod tests;
 
-pub use document::{File, Manifest};
+pub use document::{File, Manifest, Phase};
 pub use error::Error;
+pub use format::{FORMAT_VERSION, NAME};
 pub use seal::{Parts, reserve_room, seal};
 pub use verify::verify;
-
-/// The name of the manifest in the image directory.
-pub const NAME: &str = "stasis.json";
-
-/// The length of the longest manifest that is written or read: of a hundred thousand files, of
-/// which CRIU writes seven for a process of one thread.
-const CAP: u64 = 16 << 20;
-
-/// The format that this release writes, and the only one that it reads.
-pub const FORMAT_VERSION: u32 = 1;

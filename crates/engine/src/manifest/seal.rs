@@ -13,18 +13,12 @@ use rustix::fs::{FallocateFlags, fallocate};
 use serde_json::{Map, Value};
 
 use super::{
-    CAP, Error, FORMAT_VERSION, NAME,
-    document::{File, Manifest},
+    document::{File, Manifest, Phase},
+    error::Error,
     files::Directory,
+    format::{ASIDE, CAP, FORMAT_VERSION, NAME},
 };
-use crate::{
-    engine::{Engine, Phase},
-    host,
-    options::CheckpointOptions,
-};
-
-/// Where the manifest is written before it is renamed.
-pub(super) const ASIDE: &str = ".stasis.json.part";
+use crate::{host, identity::Identity, options::CheckpointOptions};
 
 /// What the caller knows of an image that is to be sealed.
 #[derive(Debug, Clone)]
@@ -44,21 +38,21 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// The parts of an image that `engine` just made. Reads the build id of its binary.
+    /// The parts of an image that this runtime just made. Reads the build id of its binary.
     ///
     /// # Errors
     /// If the binary cannot be read.
     pub fn of(
-        engine: &dyn Engine,
+        engine: &Identity,
         criu_version: Option<String>,
         options: CheckpointOptions,
         phases: Vec<Phase>,
     ) -> Result<Self, Error> {
         Ok(Self {
-            engine: engine.kind().to_string(),
-            engine_version: engine.version().to_string(),
-            engine_build_id: host::build_id(engine.binary())
-                .map_err(Error::io("read the build id of", engine.binary()))?,
+            engine: engine.kind.to_string(),
+            engine_version: engine.version.to_string(),
+            engine_build_id: host::build_id(&engine.binary)
+                .map_err(Error::io("read the build id of", &engine.binary))?,
             criu_version,
             options,
             phases,

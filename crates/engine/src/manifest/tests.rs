@@ -4,9 +4,11 @@ use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 
 use tempfile::TempDir;
 
-use super::*;
+use super::{
+    format::{ASIDE, CAP},
+    *,
+};
 use crate::{
-    engine::Phase,
     identity::{Kind, Version},
     options::CheckpointOptions,
 };
@@ -151,7 +153,7 @@ fn no_seal_is_written_that_would_not_be_read() {
     reserve_room(image.path()).expect("is reserved");
     let error = seal(image.path(), parts("runc"), false).expect_err("is refused");
     assert!(error.to_string().contains("has 14004 files"), "{error}");
-    for left in [NAME, seal::ASIDE] {
+    for left in [NAME, ASIDE] {
         assert!(!image.path().join(left).exists(), "{left}");
     }
 }
@@ -160,7 +162,7 @@ fn no_seal_is_written_that_would_not_be_read() {
 fn there_is_room_reserved_for_the_longest_seal() {
     let image = image(&[]);
     reserve_room(image.path()).expect("is reserved");
-    let reserved = fs::metadata(image.path().join(seal::ASIDE)).expect("there");
+    let reserved = fs::metadata(image.path().join(ASIDE)).expect("there");
     assert_eq!(reserved.len(), CAP);
     assert!(std::os::unix::fs::MetadataExt::blocks(&reserved) * 512 >= CAP);
 }

@@ -5,7 +5,12 @@ use std::{
     path::{Component, Path},
 };
 
-use super::{CAP, Error, FORMAT_VERSION, NAME, document::Manifest, files::Directory};
+use super::{
+    document::Manifest,
+    error::Error,
+    files::Directory,
+    format::{CAP, FORMAT_VERSION, NAME},
+};
 use crate::identity::{Kind, Version};
 
 /// How `checkpoint.img` begins.

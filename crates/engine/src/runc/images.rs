@@ -13,12 +13,12 @@ use std::{
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{Runc, settle};
+use super::{freeze, handle::Runc};
 use crate::{
+    calls::{Checkpoint, CheckpointReport, Restore},
     cgroup::Vacant,
-    command::Call,
+    command::Invocation,
     criu::{config, debris, log},
-    engine::{Checkpoint, CheckpointReport, Engine, Restore},
     error::{Error, Result, chain},
     identify::find,
     identity::Kind,
@@ -49,18 +49,17 @@ pub(super) async fn checkpoint(
         .option("--work-path", &request.work)
         .flag("--leave-running", !ends);
     let call = options(runc, call, &request.options).arg(id);
-    let was_running = settle::freeze(runc, id, request.afterwards.found_frozen()).await?;
+    let was_running = freeze::freeze(runc, id, request.afterwards.found_frozen()).await?;
     let dumped = call.run().await;
     // Ended by CRIU, it has gone.
     let gone = ends && dumped.is_ok();
     let dumped = dumped.map_err(|error| explained(runc, error, &log));
     if was_running && !gone {
-        settle::thaw(runc, id, dumped).await?;
+        freeze::thaw(runc, id, dumped).await?;
     } else {
         dumped?;
     }
     Ok(CheckpointReport {
-        phases: Vec::new(),
         criu_version: log::version(&log),
     })
 }
@@ -107,7 +106,7 @@ pub(super) async fn restore(runc: &Runc, id: &str, request: Restore) -> Result<P
 }
 
 /// The flags that both verbs have.
-fn options<'a>(runc: &Runc, call: Call<'a>, options: &CheckpointOptions) -> Call<'a> {
+fn options<'a>(runc: &Runc, call: Invocation<'a>, options: &CheckpointOptions) -> Invocation<'a> {
     let mut call = call
         .flag("--tcp-established", options.tcp_established)
         .flag("--ext-unix-sk", options.ext_unix_sk)

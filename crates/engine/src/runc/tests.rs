@@ -2,14 +2,19 @@
 
 use std::{fs, os::fd::AsFd};
 
+use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::*;
+use super::{freeze, handle::Runc};
 use crate::{
-    engine::Afterwards,
+    answer,
+    calls::{Afterwards, ExecPids, Signal, Target},
+    engine::Engine,
+    error::Error,
     fake::{Fake, PID, text},
     identify::identify,
-    options::CgroupMode,
+    identity::Kind,
+    options::{CgroupMode, CheckpointOptions},
 };
 
 const RUNC: &str = "runc version 1.3.6+ds1";
@@ -267,14 +272,14 @@ async fn one_that_came_frozen_and_cannot_be_frozen_again_is_said_to_run() {
     let runc = Runc::connected(identity.expect("runs"), settings);
     let failed = || Err::<(), _>(answer::known_already(Kind::Runc, "restore"));
     let back = runc.pause("c", Pid::this()).await;
-    let error = settle::put_back(&runc, "c", true, back, failed()).await;
+    let error = freeze::put_back(&runc, "c", true, back, failed()).await;
     assert!(matches!(error, Err(Error::Failed { .. })), "{error:?}");
     assert!(fake.path("frozen").exists(), "it is again as it came");
 
     fs::remove_file(fake.path("frozen")).expect("removed");
     fake.on("pause", "exit 1");
     let back = runc.pause("c", Pid::this()).await;
-    let error = settle::put_back(&runc, "c", true, back, failed()).await;
+    let error = freeze::put_back(&runc, "c", true, back, failed()).await;
     let frozen = match &error {
         Err(Error::Left { frozen, .. }) => frozen,
         other => panic!("{other:?}"),

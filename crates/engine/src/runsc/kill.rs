@@ -2,15 +2,15 @@
 
 use nix::errno::Errno;
 
-use super::Runsc;
+use super::{handle::Runsc, ids};
 use crate::{
-    engine::{Engine, EngineStatus, Signal, Target},
+    calls::{EngineStatus, Signal, Target},
     error::{Error, Result},
     sys,
 };
 
 pub(super) async fn kill(runsc: &Runsc, id: &str, signal: Signal, target: Target) -> Result<()> {
-    if runsc.would_reach_another(id)? {
+    if ids::would_reach_another(&runsc.root, id)? {
         return Err(Error::NoSuchProcess { id: id.to_owned() });
     }
     let call = runsc.runtime.call("kill", runsc.runtime.timeouts.kill);
@@ -44,7 +44,7 @@ async fn refused(
             let Target::Exec(pids) = target else {
                 return Err(error);
             };
-            let lives = runsc.processes(id).await?.contains(&pids.inner);
+            let lives = runsc.runtime.processes(id).await?.contains(&pids.inner);
             return Err(if lives { error } else { gone() });
         }
         EngineStatus::Creating | EngineStatus::Created => "created",

@@ -2,12 +2,17 @@
 
 use std::{collections::BTreeMap, fs, os::fd::AsFd};
 
+use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
-use super::*;
+use super::handle::Runsc;
 use crate::{
-    Children,
+    calls::{EngineStatus, ExecPids, Signal, Target},
+    children::Children,
+    engine::Engine,
+    error::Error,
     fake::{Fake, INNER, PID},
+    options::{CgroupMode, CheckpointOptions},
 };
 
 const NEW: &str = "runsc version VERSION_MISSING";

@@ -1,12 +1,10 @@
-//! What the calls of an [`Engine`] take and give.
+//! What the calls of an [`Engine`](crate::Engine) take and give.
 
-use std::{os::fd::OwnedFd, path::PathBuf, time::Duration};
+use std::{os::fd::OwnedFd, path::PathBuf};
 
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
-#[cfg(doc)]
-use super::Engine;
 use crate::options::CheckpointOptions;
 
 /// The three standard streams of a process; one that is not set is `/dev/null`.
@@ -20,7 +18,7 @@ pub struct Stdio {
     pub stderr: Option<OwnedFd>,
 }
 
-/// What [`Engine::create`] needs.
+/// What [`Engine::create`](crate::Engine::create) needs.
 #[derive(Debug)]
 pub struct Create {
     /// The OCI bundle.
@@ -31,7 +29,7 @@ pub struct Create {
     pub stdio: Stdio,
 }
 
-/// What [`Engine::exec`] needs.
+/// What [`Engine::exec`](crate::Engine::exec) needs.
 #[derive(Debug)]
 pub struct Exec {
     /// An OCI process document (the `process` part of a spec).
@@ -84,7 +82,7 @@ const fn libc_sigkill() -> i32 {
     nix::sys::signal::Signal::SIGKILL as i32
 }
 
-/// Whom [`Engine::kill`] signals.
+/// Whom [`Engine::kill`](crate::Engine::kill) signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// The container's init process, whose pid on the host is given.
@@ -119,7 +117,7 @@ pub enum EngineStatus {
     Stopped,
 }
 
-/// What [`Engine::checkpoint`] needs.
+/// What [`Engine::checkpoint`](crate::Engine::checkpoint) needs.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     /// The image directory. It exists and is empty.
@@ -170,7 +168,7 @@ impl Afterwards {
     }
 }
 
-/// What [`Engine::restore`] needs.
+/// What [`Engine::restore`](crate::Engine::restore) needs.
 #[derive(Debug)]
 pub struct Restore {
     /// The OCI bundle of the new container.
@@ -193,17 +191,6 @@ pub struct Restore {
 /// What came of a checkpoint, beside the image.
 #[derive(Debug, Clone, Default)]
 pub struct CheckpointReport {
-    /// The phases inside the engine's call that the engine can tell apart, in order.
-    pub phases: Vec<Phase>,
     /// CRIU's version as `MAJOR.MINOR.SUBLEVEL`, where CRIU made the image.
     pub criu_version: Option<String>,
-}
-
-/// One phase of a checkpoint or restore and how long it took.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Phase {
-    /// What was done, in one word.
-    pub name: &'static str,
-    /// How long it took.
-    pub took: Duration,
 }

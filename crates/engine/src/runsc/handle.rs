@@ -1,4 +1,5 @@
-//! Makes the engine, from our settings or from what gVisor's own shim has.
+//! A runsc with one container: its settings, and what it says of the container. Made from our
+//! settings, or from what gVisor's own shim has.
 
 use std::{
     collections::BTreeMap,
@@ -6,16 +7,22 @@ use std::{
     sync::Arc,
 };
 
+use nix::unistd::Pid;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{PidfdFlags, pidfd_open},
+};
 use serde_json::Value;
 
-use super::{Runsc, deletion};
+use super::{deletion, filestore, ids};
 use crate::{
+    calls::{EngineState, EngineStatus},
     children::Children,
-    command::Runtime,
-    connect::{Settings, Timeouts},
+    command::{Invocation, Runtime},
     error::{Error, Result},
     identify::identify,
     identity::{Identity, Kind},
+    settings::{Settings, Timeouts},
 };
 
 /// Where containerd's shim of gVisor keeps runsc's state, if nobody says otherwise.
@@ -24,6 +31,16 @@ const DEFAULT_ROOT: &str = "/run/containerd/runsc";
 const LOG_DIRECTORY: &str = "io.kubernetes.cri.sandbox-log-directory";
 /// The log of a crash of the sandbox there, as gVisor's shim names it.
 const PANIC_LOG: &str = "gvisor_panic.log";
+
+/// The engine for runsc.
+#[derive(Debug)]
+pub struct Runsc {
+    pub(super) runtime: Runtime,
+    /// Where runsc keeps its state files.
+    pub(super) root: PathBuf,
+    /// Whether the configuration leaves it to us where the filestore goes.
+    pub(super) places_filestore: bool,
+}
 
 impl Runsc {
     /// As gVisor's own shim makes it: `root` (if empty, `/run/containerd/runsc`) and `namespace`
@@ -102,5 +119,73 @@ impl Runsc {
                 children: settings.children,
             },
         }
+    }
+
+    /// A `create` or `restore`, which both make a sandbox.
+    pub(super) fn making<'a>(
+        &self,
+        call: Invocation<'a>,
+        bundle: &Path,
+        pid_file: &Path,
+    ) -> Invocation<'a> {
+        let call = if self.places_filestore {
+            call.global(filestore::flag(bundle))
+        } else {
+            call
+        };
+        call.option("--bundle", bundle)
+            .option("--pid-file", pid_file)
+    }
+
+    /// Refuses an id that runsc could take for another's.
+    pub(super) fn check_id(&self, id: &str) -> Result<()> {
+        let Some(known) = ids::alike(&self.root, id)? else {
+            return Ok(());
+        };
+        let what = format!("container {id} beside {known}: it takes the beginning of an id for it");
+        let advice = "use ids of which none begins like another, such as ids of one length";
+        Err(self.runtime.unsupported(what, advice))
+    }
+
+    pub(super) async fn delete(&self, id: &str, force: bool) -> Result<()> {
+        if ids::would_reach_another(&self.root, id)? {
+            return Ok(());
+        }
+        let knows = || ids::knows(&self.root, id);
+        self.runtime.delete(id, force, knows).await
+    }
+
+    pub(super) async fn state(&self, id: &str) -> Result<EngineState> {
+        // runsc asks a created or paused sandbox nothing, and so does not see that it died; and
+        // one that nobody has reaped yet it takes for alive.
+        self.runtime
+            .state(id, || ids::knows(&self.root, id))
+            .await
+            .map(checked)
+    }
+}
+
+/// The state, unless the sandbox that it speaks of has ended.
+fn checked(state: EngineState) -> EngineState {
+    match state.pid {
+        Some(pid) if has_ended(pid) => EngineState {
+            status: EngineStatus::Stopped,
+            pid: None,
+        },
+        _ => state,
+    }
+}
+
+/// Whether a process has gone, or is a zombie: runsc takes one for a sandbox that runs.
+fn has_ended(pid: Pid) -> bool {
+    let Some(pid) = rustix::process::Pid::from_raw(pid.as_raw()) else {
+        return true;
+    };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => {
+            let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
+            poll(&mut ended, Some(&Timespec::default())) == Ok(1)
+        }
+        Err(errno) => errno == rustix::io::Errno::SRCH,
     }
 }

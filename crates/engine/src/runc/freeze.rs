@@ -16,10 +16,10 @@ use std::{fs, time::Duration};
 
 use nix::unistd::Pid;
 
-use super::Runc;
+use super::handle::Runc;
 use crate::{
+    calls::{EngineState, EngineStatus},
     cgroup::Freezer,
-    engine::{Engine, EngineState, EngineStatus},
     error::{Error, Result, chain},
 };
 
@@ -33,19 +33,13 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// its inlining leaves visible (Linux 5.10 and later, Linux 5.9 and earlier, not inlined).
 const IN_VFORK: [&str; 3] = ["kernel_clone", "_do_fork", "wait_for_vfork_done"];
 
-/// Whether `runc pause` has looked a thousand times in a row for a container to be frozen, and
-/// has thawed it then (libcontainer's cgroups/fs/freezer.go). Those are milliseconds.
-pub(super) fn was_too_busy(message: &str) -> bool {
-    message.contains("unable to freeze")
-}
-
 /// Freezes the container whose init is `init`, and returns when it is frozen. It runs on if this
 /// fails.
 pub(super) async fn pause(runc: &Runc, id: &str, init: Pid) -> Result<()> {
     runc.runtime.pause(id).await?;
     let waited = wait_frozen(runc, init).await;
     if waited.is_err()
-        && let Err(error) = runc.resume(id).await
+        && let Err(error) = runc.runtime.resume(id).await
     {
         tracing::warn!("cannot thaw {id} again: {}", chain(&error));
     }
@@ -87,19 +81,19 @@ pub(super) async fn freeze(runc: &Runc, id: &str, frozen: bool) -> Result<bool> 
         _ => return Ok(false),
     };
     let paused = if was_running {
-        runc.pause(id, init).await
+        pause(runc, id, init).await
     } else {
         wait_frozen(runc, init).await
     };
-    let settled = match paused {
-        Ok(()) => settle(runc, id, init).await,
+    let seizable = match paused {
+        Ok(()) => leave_vfork(runc, id, init).await,
         failed => failed,
     };
-    match settled {
+    match seizable {
         Ok(()) => Ok(was_running),
         Err(error) if was_running => thaw(runc, id, Err(error)).await,
         Err(error) => {
-            let back = runc.pause(id, init).await;
+            let back = pause(runc, id, init).await;
             put_back(runc, id, true, back, Err(error)).await
         }
     }
@@ -108,7 +102,7 @@ pub(super) async fn freeze(runc: &Runc, id: &str, frozen: bool) -> Result<bool> 
 /// Thaws a container that came running, and gives what came of its dump: a failure, too, where it
 /// stays frozen.
 pub(super) async fn thaw<T>(runc: &Runc, id: &str, result: Result<T>) -> Result<T> {
-    let back = runc.resume(id).await;
+    let back = runc.runtime.resume(id).await;
     put_back(runc, id, false, back, result).await
 }
 
@@ -151,7 +145,8 @@ pub(super) async fn put_back<T>(
     })
 }
 
-async fn settle(runc: &Runc, id: &str, init: Pid) -> Result<()> {
+/// Lets the frozen container run for some milliseconds until no process of it is in vfork.
+async fn leave_vfork(runc: &Runc, id: &str, init: Pid) -> Result<()> {
     let Some(freezer) = Freezer::of(init)? else {
         return Ok(());
     };
@@ -160,9 +155,9 @@ async fn settle(runc: &Runc, id: &str, init: Pid) -> Result<()> {
             return Ok(());
         }
         tracing::debug!("{id} was frozen in a vfork: once more");
-        runc.resume(id).await?;
+        runc.runtime.resume(id).await?;
         tokio::time::sleep(PAUSE).await;
-        runc.pause(id, init).await?;
+        pause(runc, id, init).await?;
     }
     Err(Error::Failed {
         engine: runc.runtime.identity.kind,

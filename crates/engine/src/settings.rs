@@ -1,0 +1,71 @@
+//! What every engine is made of.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use crate::children::Children;
+
+/// What every engine is made of.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The runtime's binary, as a path or as a name in `PATH`.
+    pub binary: String,
+    /// The runtime's state directory, with the namespace.
+    pub root: PathBuf,
+    /// The container's bundle, where the runtime's log goes.
+    pub bundle: PathBuf,
+    /// Has systemd make the cgroups.
+    pub systemd_cgroup: bool,
+    /// runsc's own flags, by name and value. Nothing to the other runtimes.
+    pub runsc_config: BTreeMap<String, String>,
+    /// Has runc and crun move the root file system instead of pivoting into it.
+    pub no_pivot_root: bool,
+    /// Has runc and crun keep the session keyring.
+    pub no_new_keyring: bool,
+    /// How long each call may take.
+    pub timeouts: Timeouts,
+    /// Where the processes of the calls are entered.
+    pub children: Children,
+}
+
+/// How long each call may take; `None` is for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// `create`.
+    pub create: Option<Duration>,
+    /// `start`.
+    pub start: Option<Duration>,
+    /// `exec`, until the process runs.
+    pub exec: Option<Duration>,
+    /// `kill`.
+    pub kill: Option<Duration>,
+    /// `delete`.
+    pub delete: Option<Duration>,
+    /// `state`, `ps` and `features`.
+    pub state: Option<Duration>,
+    /// `pause`.
+    pub pause: Option<Duration>,
+    /// `resume`.
+    pub resume: Option<Duration>,
+    /// `checkpoint`: by default for ever, since it takes what the memory takes.
+    pub checkpoint: Option<Duration>,
+    /// `restore`: by default for ever, as well.
+    pub restore: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let usual = Some(Duration::from_secs(30));
+        Self {
+            create: usual,
+            start: usual,
+            exec: usual,
+            kill: usual,
+            delete: usual,
+            state: usual,
+            pause: usual,
+            resume: usual,
+            checkpoint: None,
+            restore: None,
+        }
+    }
+}
