@@ -10,16 +10,18 @@
 )]
 
 mod bootstrap;
+mod bundle;
+mod chain;
 mod checkpoint;
 mod config;
 mod container;
 mod events;
+mod invoked_as;
 mod logging;
 mod mounts;
 mod pod;
 mod service;
 mod spec;
-mod status;
 
 use std::{env, ffi::OsString, io, process::ExitCode, sync::Arc};
 
@@ -28,11 +30,8 @@ use stasis_engine::Children;
 use stasis_proc::ProcessMonitor;
 
 use crate::{
-    bootstrap::{Environment, InvokedAs},
-    container::Birthplace,
-    pod::Pod,
+    bootstrap::Environment, chain::chain, container::Birthplace, invoked_as::InvokedAs, pod::Pod,
     service::Service,
-    status::chain,
 };
 
 fn main() -> ExitCode {

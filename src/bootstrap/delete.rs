@@ -24,8 +24,12 @@ use rustix::{
 use stasis_engine::{Children, Identity, Settings, Timeouts, connect, connect_as};
 use tokio::{runtime, time::timeout};
 
-use super::{RuntimeRecord, bundle, socket};
-use crate::{mounts, status::chain};
+use super::socket;
+use crate::{
+    bundle::{self, RuntimeRecord},
+    chain::chain,
+    mounts,
+};
 
 /// What a container counts as that ended without anybody seeing how: ended by SIGKILL.
 const STATUS: u32 = 128 + 9;

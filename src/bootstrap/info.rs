@@ -16,10 +16,11 @@ use containerd_shim::protos::{
 use stasis_engine::Children;
 use tokio::{runtime, time::timeout};
 
-use super::{InvokedAs, stdin};
+use super::stdin;
 use crate::{
+    chain::chain,
     config::{self, Config},
-    status::chain,
+    invoked_as::InvokedAs,
 };
 
 /// The type of a features document, which travels as JSON.

@@ -12,15 +12,11 @@
 //!
 //! One file per action. Which action it is, main says; what the task service does is elsewhere.
 
-mod bundle;
 mod connection;
 mod delete;
 mod info;
-mod invoked_as;
-mod record;
 mod serve;
 mod shim_cgroup;
-mod shutdown;
 mod socket;
 mod start;
 mod stdin;
@@ -29,8 +25,5 @@ mod unknown_service;
 
 pub use delete::delete;
 pub use info::{info, version};
-pub use invoked_as::InvokedAs;
-pub use record::{RecordError, RuntimeRecord};
 pub use serve::{Environment, serve};
-pub use shutdown::Shutdown;
 pub use start::start;

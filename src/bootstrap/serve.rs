@@ -42,10 +42,8 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use self::accept::Accept;
-use super::{
-    InvokedAs, Shutdown, connection::Shared, socket, stdin::TTRPC_ADDRESS, unknown_service,
-};
-use crate::{events::Publisher, logging};
+use super::{connection::Shared, socket, stdin::TTRPC_ADDRESS, unknown_service};
+use crate::{events::Publisher, invoked_as::InvokedAs, logging, pod::Shutdown};
 
 /// The name that containerd 1.6 to 1.7 use, and 2.x for shims of version 2.
 const TASK_V2: &str = "containerd.task.v2.Task";

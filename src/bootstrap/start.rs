@@ -25,13 +25,15 @@ use containerd_shim::{Flags, StartOpts};
 use tracing::warn;
 
 use super::{
-    InvokedAs, bundle, shim_cgroup,
+    shim_cgroup,
     socket::{self, Socket},
     stdin::{self, StartRequest},
     sys,
 };
 use crate::{
+    bundle,
     config::{self, Config},
+    invoked_as::InvokedAs,
     logging,
 };
 

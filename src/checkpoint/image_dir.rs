@@ -1,18 +1,16 @@
 //! The directory of an image, claimed before anything is frozen.
 
 use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use tokio::task::spawn_blocking;
 
-use super::{Error, Result, work::Work};
-
-/// Images hold the memory of a container.
-const PRIVATE: u32 = 0o700;
+use super::{
+    error::{Error, Result},
+    work::{Work, make},
+};
 
 /// With less room than this a disk is full: the last write did not fit, and left some pages free.
 const FULL: u64 = 64 << 10;
@@ -20,7 +18,7 @@ const FULL: u64 = 64 << 10;
 /// An empty image directory that takes a checkpoint. Unless it is kept, what was written into it
 /// is removed again, and so is the directory itself if it was made here.
 #[derive(Debug)]
-pub(super) struct ImageDir {
+pub struct ImageDir {
     path: PathBuf,
     made: bool,
     kept: bool,
@@ -28,7 +26,7 @@ pub(super) struct ImageDir {
 
 impl ImageDir {
     /// Makes the directory, or takes an empty one, and sees that it can be written.
-    pub(super) fn claim(path: &Path) -> Result<Self> {
+    pub fn claim(path: &Path) -> Result<Self> {
         let failed = |source| Error::ImageDirectory {
             image: path.to_owned(),
             source,
@@ -61,7 +59,7 @@ impl ImageDir {
 
     /// What a failed write into it comes from, where its disk is full: runtimes say that in many
     /// words, and runsc of 2024 only by a nil pointer.
-    pub(super) fn explain(&self, error: Error) -> Error {
+    pub fn explain(&self, error: Error) -> Error {
         let free = match rustix::fs::statvfs(&self.path) {
             Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
             Err(_) => return error,
@@ -79,7 +77,7 @@ impl ImageDir {
 
     /// CRIU's work directory for this dump, `own` if it is in the bundle. What it holds must outlive
     /// a failed dump, which the image directory does not, and is nothing that a seal could take in.
-    pub(super) fn work_dir(&self, work: &Work, own: &Path) -> Result<PathBuf> {
+    pub fn work_dir(&self, work: &Work, own: &Path) -> Result<PathBuf> {
         let overlap = |work: &Path| Error::Overlap {
             image: self.path.clone(),
             work: work.to_owned(),
@@ -96,14 +94,14 @@ impl ImageDir {
     }
 
     /// Removes what was written into it, which may be gigabytes, as a drop does.
-    pub(super) async fn discard(self) {
+    pub async fn discard(self) {
         if let Err(fault) = spawn_blocking(move || drop(self)).await {
             tracing::error!("removing what is left of a checkpoint failed: {fault}");
         }
     }
 
     /// Leaves the directory as it is, and tells where it is.
-    pub(super) fn keep(mut self) -> PathBuf {
+    pub fn keep(mut self) -> PathBuf {
         self.kept = true;
         std::mem::take(&mut self.path)
     }
@@ -147,18 +145,6 @@ fn lies_in(inner: &Path, outer: &Path) -> bool {
         (Ok(inner), Ok(outer)) => inner.starts_with(outer),
         _ => false,
     }
-}
-
-/// Makes a directory with its parents; false if it was there.
-pub(super) fn make(path: &Path) -> io::Result<bool> {
-    if path.is_dir() {
-        return Ok(false);
-    }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(PRIVATE)
-        .create(path)?;
-    Ok(true)
 }
 
 /// Fails where a file cannot be made: a read-only file system, for instance, which CRIU would

@@ -1,6 +1,7 @@
-//! The routes that Checkpoint and Restore take: options, preflight, engine, seal.
+//! What the verbs Checkpoint and Create-from-a-checkpoint of a container need: options, plan,
+//! directories. The verbs themselves are in `container/`.
 //!
-//! A container never dies of its own checkpoint. It is captured as one that runs on, and ends
+//! A container never dies of its own checkpoint. It is dumped as one that runs on, and ends
 //! only when its image is whole and sealed; a checkpoint that fails leaves it in the state in
 //! which it came, removes what it wrote, and keeps CRIU's log. Where CRIU itself has to end it,
 //! with the dump, the image is kept whatever fails afterwards.
@@ -14,16 +15,18 @@
 //! How an engine dumps is its own affair (`stasis-engine`); what an image needs to be whole is
 //! `stasis_engine::manifest`'s.
 
-mod capture;
 mod error;
 mod image_dir;
 mod options;
-mod restore;
+mod seal;
 mod stopwatch;
 mod work;
 
 pub use self::{
-    capture::capture,
     error::{Error, Result},
-    restore::plan as plan_restore,
+    image_dir::ImageDir,
+    options::Plan,
+    seal::seal,
+    stopwatch::Stopwatch,
+    work::Work,
 };

@@ -15,12 +15,15 @@ use containerd_shim_protos::{
 };
 use stasis_engine::{CgroupMode, CheckpointOptions};
 
-use super::{Error, Result, work::Work};
+use super::{
+    error::{Error, Result},
+    work::Work,
+};
 use crate::config::Config;
 
 /// A checkpoint as it was asked for, in our own terms.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct RequestedOptions {
+pub struct RequestedOptions {
     exit: bool,
     tcp_established: bool,
     ext_unix_sk: bool,
@@ -34,7 +37,7 @@ pub(super) struct RequestedOptions {
 
 /// A checkpoint as it will be made.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub struct Plan {
     /// End the container when its image is sealed.
     pub exit: bool,
     /// Where the image goes.
@@ -47,7 +50,7 @@ pub(super) struct Plan {
 
 impl RequestedOptions {
     /// Decodes the options of a request; none at all means to leave the container running.
-    pub(super) fn decode(options: Option<&Any>) -> Result<Self> {
+    pub fn decode(options: Option<&Any>) -> Result<Self> {
         let Some(any) = options else {
             return Ok(Self::default());
         };
@@ -77,7 +80,7 @@ impl RequestedOptions {
 
 impl Plan {
     /// What a request comes to under a configuration.
-    pub(super) fn resolve(request: &CheckpointTaskRequest, config: &Config) -> Result<Self> {
+    pub fn resolve(request: &CheckpointTaskRequest, config: &Config) -> Result<Self> {
         let asked = RequestedOptions::decode(request.options.as_ref())?;
         let defaults = &config.checkpoint;
         // The daemon always names a directory, the client's image_path where there is one.

@@ -7,14 +7,14 @@ use stasis_engine::Phase;
 
 /// A running stopwatch.
 #[derive(Debug)]
-pub(super) struct Stopwatch {
+pub struct Stopwatch {
     lap: Instant,
     phases: Vec<Phase>,
 }
 
 impl Stopwatch {
     /// Starts with the first phase.
-    pub(super) fn start() -> Self {
+    pub fn start() -> Self {
         Self {
             lap: Instant::now(),
             phases: Vec::new(),
@@ -22,7 +22,7 @@ impl Stopwatch {
     }
 
     /// Ends the phase that is under way, and names it.
-    pub(super) fn lap(&mut self, name: &'static str) {
+    pub fn lap(&mut self, name: &'static str) {
         let now = Instant::now();
         self.phases.push(Phase {
             name,
@@ -32,12 +32,12 @@ impl Stopwatch {
     }
 
     /// The phases so far.
-    pub(super) fn phases(&self) -> &[Phase] {
+    pub fn phases(&self) -> &[Phase] {
         &self.phases
     }
 
     /// The time that they took together.
-    pub(super) fn total(&self) -> Duration {
+    pub fn total(&self) -> Duration {
         self.phases.iter().map(|phase| phase.took).sum()
     }
 }

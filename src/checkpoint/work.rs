@@ -1,15 +1,20 @@
 //! CRIU's work directory, where its log and its statistics go.
 
 use std::{
-    fs, io,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
-use super::{Error, Result, image_dir::make};
+use super::error::{Error, Result};
+
+/// Images hold the memory of a container, and logs tell of it.
+const PRIVATE: u32 = 0o700;
 
 /// Where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Work {
+pub enum Work {
     /// The place that a request names, which is this call's alone: its client looks there for what
     /// CRIU left, as Kubernetes does for its archive.
     Requested(PathBuf),
@@ -22,12 +27,12 @@ pub(super) enum Work {
 
 impl Work {
     /// The one that the configuration has, for what a request does not say.
-    pub(super) fn configured(criu_work_path: Option<&Path>) -> Self {
+    pub fn configured(criu_work_path: Option<&Path>) -> Self {
         criu_work_path.map_or(Self::Bundle, |path| Self::Configured(path.to_owned()))
     }
 
     /// Makes it. `own` is the one in the bundle, which loses what the call before left.
-    pub(super) fn make(&self, own: &Path) -> Result<PathBuf> {
+    pub fn make(&self, own: &Path) -> Result<PathBuf> {
         let path = match self {
             Self::Requested(path) => path.clone(),
             Self::Configured(shared) => shared.join(place_of(own)),
@@ -53,6 +58,18 @@ fn place_of(own: &Path) -> PathBuf {
     let names = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
     let bundle = own.parent().unwrap_or(own);
     names(bundle.parent().unwrap_or(bundle)).join(names(bundle))
+}
+
+/// Makes a directory with its parents; false if it was there.
+pub(super) fn make(path: &Path) -> io::Result<bool> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(PRIVATE)
+        .create(path)?;
+    Ok(true)
 }
 
 #[cfg(test)]

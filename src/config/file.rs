@@ -16,7 +16,7 @@ use log::LevelFilter;
 use serde::{Deserialize, Deserializer, de};
 use stasis_engine::{CheckpointOptions, Timeouts};
 
-use super::{Error, duration};
+use super::{duration, error::Error};
 
 /// The most that is read of a file. The longest that makes sense is some kilobytes.
 const MAX_FILE: u64 = 1 << 20;

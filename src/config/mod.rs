@@ -9,13 +9,13 @@
 //! options of a request are not configuration: see the checkpoint's plan.
 
 mod duration;
+mod error;
 mod file;
 mod options;
 
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -25,10 +25,10 @@ use log::LevelFilter;
 use stasis_engine::{
     CheckpointOptions, Children, Engine, Kind, Settings, Timeouts, connect_as, identify::identify,
 };
-use stasis_proc::ErrorKind;
 
+pub use self::error::Error;
 use self::{file::File, options::Request};
-use crate::bootstrap::InvokedAs;
+use crate::invoked_as::InvokedAs;
 
 /// Where runsc keeps its state unless told otherwise: where gVisor's shim has it.
 const RUNSC_ROOT: &str = "/run/containerd/runsc";
@@ -45,85 +45,6 @@ const GVISORS_FILES: [&str; 3] = [
     "/etc/containerd/runsc/config.toml",
     "config.toml",
 ];
-
-/// Why there is no configuration. The place is a file or the options of the request.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file that was named, or a default one that exists, cannot be read.
-    #[error("cannot read the configuration file {path}", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is too long to be a configuration.
-    #[error("the configuration file {path} is longer than {limit} bytes", path = path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-        /// The most that is read.
-        limit: u64,
-    },
-    /// It is not TOML, or a key is unknown or has a value of the wrong type. The message of the
-    /// parser names the key and lists the known ones, so it is our message and not a source.
-    #[error("{place}: {message}")]
-    Parse {
-        /// The file and line, or the options.
-        place: String,
-        /// What the parser said.
-        message: String,
-    },
-    /// A key of gVisor's that asks for what this shim does not do.
-    #[error(
-        "{place}: {key} = true is not supported by this shim: remove the key or set it to false"
-    )]
-    Refused {
-        /// The file or the options.
-        place: String,
-        /// The key.
-        key: &'static str,
-    },
-    /// The options are of a type that we do not know.
-    #[error(
-        "runtime options of type {type_url:?} are not understood: \
-         send containerd.runc.v1.Options or runtimeoptions.v1.Options"
-    )]
-    UnknownType {
-        /// The type as it came.
-        type_url: String,
-    },
-    /// The options cannot be decoded.
-    #[error("the runtime options are not a valid {name}")]
-    Decode {
-        /// The type they claim to be.
-        name: &'static str,
-        /// What protobuf said.
-        source: protobuf::Error,
-    },
-    /// The inline configuration is not text.
-    #[error("the config_body of the runtime options is not UTF-8")]
-    BodyNotText(#[source] std::str::Utf8Error),
-}
-
-impl Error {
-    /// What kind of error this is.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                ErrorKind::NotFound
-            }
-            Self::Read { .. } => ErrorKind::Internal,
-            Self::Refused { .. } => ErrorKind::Unimplemented,
-            Self::TooLong { .. }
-            | Self::Parse { .. }
-            | Self::UnknownType { .. }
-            | Self::Decode { .. }
-            | Self::BodyNotText(_) => ErrorKind::InvalidArgument,
-        }
-    }
-}
 
 /// The configuration of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]

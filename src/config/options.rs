@@ -15,7 +15,7 @@ use containerd_shim::{
     },
 };
 
-use super::Error;
+use super::error::Error;
 
 #[allow(clippy::pedantic, missing_debug_implementations)]
 mod generated {

@@ -3,6 +3,7 @@
 use std::{ffi::OsStr, fs, time::Duration};
 
 use containerd_shim::protos::protobuf::MessageFull;
+use stasis_proc::ErrorKind;
 
 use super::{
     options::{RuncOptions, RuntimeOptions},

@@ -15,15 +15,10 @@ use stasis_engine::Children;
 use stasis_proc::{CreateConfig, Init, InitConfig, ProcessMonitor, StdioPaths};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::{Container, Order, Result, Shared, pid_number};
+use super::{Container, Order, Result, Shared, pid_number, restore};
 use crate::{
-    bootstrap::{InvokedAs, RuntimeRecord},
-    checkpoint,
-    config::Config,
-    events::Publisher,
-    logging,
-    mounts::RootfsMounts,
-    spec,
+    bundle::RuntimeRecord, config::Config, events::Publisher, invoked_as::InvokedAs, logging,
+    mounts::RootfsMounts, spec,
 };
 
 /// Where containers are made: what all those of one shim have in common.
@@ -55,7 +50,7 @@ pub async fn create(place: &Birthplace, request: &CreateTaskRequest) -> Result<C
     let engine = config
         .connect(&place.namespace, &bundle, place.children.clone())
         .await?;
-    let restore = checkpoint::plan_restore(request, &config, &engine, &bundle).await?;
+    let restore = restore::plan(request, &config, &engine, &bundle).await?;
     RuntimeRecord::new(&config, &*engine, &place.namespace, &request.id).write(&bundle)?;
     if engine.prepare_spec(&bundle, &mut spec)? {
         spec::write(&bundle, &spec)?;

@@ -2,7 +2,7 @@
 
 use stasis_proc::ErrorKind;
 
-use crate::{bootstrap::RecordError, checkpoint, config, mounts, spec};
+use crate::{bundle::RecordError, checkpoint, config, mounts, spec};
 
 /// Why a request about a container failed.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@
 //! One verb, one file. The actor also announces the exits of the container's processes, in the
 //! order that [`order`] keeps.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod error;
@@ -16,12 +17,13 @@ mod exec;
 mod order;
 mod pause;
 mod query;
+mod restore;
 mod start;
 
 use std::{
     collections::HashMap,
     future::Future,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -138,34 +140,14 @@ async fn act(
 }
 
 impl Shared {
-    /// The bundle directory.
-    pub fn bundle(&self) -> &Path {
-        &self.bundle
-    }
-
     /// The container's id.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The container's configuration.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The runtime that runs it.
-    pub fn engine(&self) -> &Arc<dyn Engine> {
-        &self.engine
-    }
-
     /// Its init process.
     pub fn init(&self) -> &Arc<Init> {
         &self.init
-    }
-
-    /// Where its events go.
-    pub fn publisher(&self) -> &Publisher {
-        &self.publisher
     }
 
     /// The init process for an empty exec id, else that exec.

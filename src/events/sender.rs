@@ -10,7 +10,7 @@ use containerd_shim::protos::{
 use tokio::{net::UnixStream, time::Instant};
 use tracing::{debug, warn};
 
-use super::{Pending, Queue};
+use super::queue::{Outbox, Pending};
 
 /// How long containerd may take for one event; its own publisher waits as long.
 const FORWARD: Duration = Duration::from_secs(5);
@@ -44,11 +44,11 @@ impl Sender {
     }
 
     /// Sends what comes into the queue, for ever.
-    pub(super) async fn run(mut self, queue: Arc<Queue>) {
+    pub(super) async fn run(mut self, outbox: Arc<Outbox>) {
         loop {
-            let pending = queue.pop().await;
+            let pending = outbox.pop().await;
             self.deliver(pending).await;
-            queue.done();
+            outbox.done();
         }
     }
 

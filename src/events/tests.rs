@@ -16,9 +16,13 @@ use containerd_shim::protos::{
         proto::Code,
     },
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
-use super::{sender::LONGEST_PAUSE, *};
+use super::{
+    queue::{KEEP, QUEUE},
+    sender::LONGEST_PAUSE,
+    *,
+};
 
 /// What stands for containerd: it passes on every event that it takes.
 struct Containerd {

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use stasis_proc::ErrorKind;
 
-use super::MAX_DATA;
+use super::options::MAX_DATA;
 
 /// Why a mount or unmount failed.
 #[derive(Debug, thiserror::Error)]

@@ -55,6 +55,9 @@ const FOREIGN: [(&str, &str); 6] = [
     ("x-containerd.", "it is for containerd's mount manager"),
 ];
 
+/// What the kernel takes of mount options: one page, with the final NUL.
+pub(super) const MAX_DATA: usize = 4095;
+
 const LOWERDIR: &str = "lowerdir=";
 
 /// Options, split the way mount(2) wants them.

@@ -17,10 +17,8 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{
-    super::connection::{Connection, Shared},
-    Shutdown,
-};
+use super::super::connection::{Connection, Shared};
+use crate::pod::Shutdown;
 
 /// How long no connection is accepted after that failed, as it does without free descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

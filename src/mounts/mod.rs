@@ -29,10 +29,7 @@ use nix::{
 use tracing::warn;
 
 pub use self::error::Error;
-use self::options::Options;
-
-/// What the kernel takes of mount options: one page, with the final NUL.
-const MAX_DATA: usize = 4095;
+use self::options::{MAX_DATA, Options};
 
 /// The mounted rootfs of a container that is being created. Dropping it unmounts.
 #[derive(Debug)]

@@ -3,6 +3,8 @@
 //! The messages are those of `containerd.task.v3.Task`; version 2 has the same ones, field by
 //! field, and is served by the same methods (`bootstrap::serve`).
 
+mod status;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,11 +22,11 @@ use containerd_shim_protos::{
 };
 use stasis_proc::{ExecConfig, StdioPaths};
 
+use self::status::{status, unimplemented};
 use crate::{
-    checkpoint,
+    chain::chain,
     container::{Error, Shared, pid_number},
     pod::Pod,
-    status::{chain, status, unimplemented},
 };
 
 /// The task service of one shim.
@@ -165,9 +167,7 @@ impl Task for Service {
         request: CheckpointTaskRequest,
     ) -> ttrpc::Result<Empty> {
         let id = request.id.clone();
-        let verb = |container: Arc<Shared>| async move {
-            Ok(checkpoint::capture(&container, &request).await?)
-        };
+        let verb = |container: Arc<Shared>| async move { container.checkpoint(&request).await };
         self.pod
             .ask(&id, verb)
             .await

@@ -14,8 +14,10 @@ use stasis_engine::{
 use stasis_proc::RestoreConfig;
 use tokio::task::spawn_blocking;
 
-use super::{Error, Result, work::Work};
-use crate::config::Config;
+use crate::{
+    checkpoint::{Error, Result, Work},
+    config::Config,
+};
 
 /// The work directory of a restore in the bundle, where the configuration names none.
 const WORK_DIR: &str = "criu-restore";

@@ -1,4 +1,8 @@
 //! The small files that the shim keeps in the bundle, whole or not there.
+//!
+//! The largest of them is [`RuntimeRecord`]; the others are a line each.
+
+mod record;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,6 +12,8 @@ use std::{
 };
 
 use nix::fcntl::OFlag;
+
+pub use self::record::{RecordError, RuntimeRecord};
 
 /// Where the server listens. containerd 1.6 and 1.7 find it there after a restart.
 pub const ADDRESS: &str = "address";

@@ -3,6 +3,8 @@
 //! An id is taken from the moment its Create begins, so that a second Create, or a request from
 //! a client that gave up waiting for the first, meets the truth.
 
+mod shutdown;
+
 use std::{
     collections::{HashMap, hash_map::Entry},
     future::Future,
@@ -12,10 +14,8 @@ use std::{
 use containerd_shim_protos::api::{CreateTaskRequest, DeleteResponse};
 use tokio::sync::watch;
 
-use crate::{
-    bootstrap::Shutdown,
-    container::{self, Birthplace, Container, Error, Result, Shared},
-};
+pub use self::shutdown::Shutdown;
+use crate::container::{self, Birthplace, Container, Error, Result, Shared};
 
 /// The containers of one shim.
 #[derive(Debug)]

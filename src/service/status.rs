@@ -8,6 +8,8 @@ use std::error::Error;
 use containerd_shim_protos::ttrpc::{self, Code};
 use stasis_proc::ErrorKind;
 
+use crate::chain::chain;
+
 /// The ttrpc status of an error of some kind, its whole chain as the message.
 pub fn status(kind: ErrorKind, error: &dyn Error) -> ttrpc::Error {
     ttrpc::Error::RpcStatus(ttrpc::get_status(code(kind), chain(error)))
@@ -19,22 +21,6 @@ pub fn unimplemented(call: &str) -> ttrpc::Error {
         Code::UNIMPLEMENTED,
         format!("{call} is not implemented by this shim"),
     ))
-}
-
-/// An error and its causes, outermost first, as one line.
-pub fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // A transparent error shows the text of its cause as its own.
-        if !line.ends_with(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = error.source();
-    }
-    line
 }
 
 fn code(kind: ErrorKind) -> Code {
@@ -61,8 +47,6 @@ mod tests {
     enum Outer {
         #[error("cannot open image directory /x")]
         Open(#[source] io::Error),
-        #[error(transparent)]
-        Inner(io::Error),
     }
 
     #[test]
@@ -76,10 +60,5 @@ mod tests {
             "cannot open image directory /x: no such file"
         );
         assert_eq!(status.code(), Code::NOT_FOUND);
-    }
-
-    #[test]
-    fn a_transparent_error_is_not_said_twice() {
-        assert_eq!(chain(&Outer::Inner(io::Error::other("full"))), "full");
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use stasis_engine::{Engine, Identity};
 use stasis_proc::ErrorKind;
 
-use super::bundle;
+use super::{read, write};
 use crate::config::Config;
 
 const NAME: &str = "runtime.json";
@@ -89,7 +89,7 @@ impl RuntimeRecord {
     pub fn write(&self, bundle: &Path) -> Result<(), RecordError> {
         serde_json::to_vec(self)
             .map_err(io::Error::from)
-            .and_then(|text| bundle::write(bundle, NAME, &text))
+            .and_then(|text| write(bundle, NAME, &text))
             .map_err(RecordError::new("write", bundle))
     }
 
@@ -98,7 +98,7 @@ impl RuntimeRecord {
     /// # Errors
     /// If the file cannot be read, is too long, or is no record.
     pub fn read(bundle: &Path) -> Result<Option<Self>, RecordError> {
-        bundle::read(bundle, NAME, MAX)
+        read(bundle, NAME, MAX)
             .and_then(|text| Ok(text.map(|text| serde_json::from_str(&text)).transpose()?))
             .map_err(RecordError::new("read", bundle))
     }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_record_that_makes_no_sense_is_an_error() {
         let bundle = tempfile::tempdir().unwrap();
-        bundle::write(bundle.path(), NAME, b"{\"id\":").unwrap();
+        write(bundle.path(), NAME, b"{\"id\":").unwrap();
 
         RuntimeRecord::read(bundle.path()).unwrap_err();
     }

@@ -1,0 +1,102 @@
+//! The events of the tasks, on their way to containerd.
+//!
+//! Contract: [`Publisher::publish`] never waits and never fails; events leave in the order in
+//! which they were published, over a containerd that goes away and comes back. What containerd
+//! does not take within a minute is dropped, with a line in the log. With nothing to send there
+//! is no timer and, before the first event, no connection.
+//!
+//! containerd-shim 0.12 has a publisher, which is not used: it cannot start without containerd,
+//! retries in tasks of their own, so that order is lost, and its `publish` waits when the queue
+//! is full. Which event has which topic is taken from there.
+
+mod queue;
+mod sender;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use containerd_shim::{
+    event::Event,
+    protos::{
+        protobuf::{self, MessageDyn, well_known_types::any::Any},
+        shim::event::Envelope,
+    },
+};
+use tracing::warn;
+
+use self::{queue::Outbox, sender::Sender};
+
+/// Sends events to containerd, in order. Clones share one queue.
+#[derive(Clone)]
+pub struct Publisher {
+    namespace: Arc<str>,
+    /// `None` without an address: then there are no events.
+    outbox: Option<Arc<Outbox>>,
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    /// Starts the task that sends the events of `namespace` to the TTRPC `address` of containerd.
+    /// Without an address events are dropped. Must be called inside a runtime.
+    #[must_use]
+    pub fn spawn(address: Option<&str>, namespace: &str) -> Self {
+        let outbox = address.map(|address| {
+            let outbox = Arc::new(Outbox::default());
+            let sender = Sender::new(address);
+            tokio::spawn(sender.run(Arc::clone(&outbox)));
+            outbox
+        });
+        Self {
+            namespace: namespace.into(),
+            outbox,
+        }
+    }
+
+    /// Puts an event into the queue.
+    pub fn publish(&self, event: &impl Event) {
+        let Some(outbox) = &self.outbox else { return };
+        match self.envelope(event) {
+            Ok(envelope) => outbox.push(envelope),
+            Err(error) => warn!(topic = event.topic(), %error, "cannot encode an event"),
+        }
+    }
+
+    /// Waits until every event has been sent or given up, at most for `within`.
+    pub async fn drain(&self, within: Duration) {
+        let Some(outbox) = &self.outbox else { return };
+        if tokio::time::timeout(within, outbox.empty()).await.is_err() {
+            warn!(?within, "events were not all sent in time");
+        }
+    }
+
+    fn envelope(&self, event: &impl Event) -> protobuf::Result<Envelope> {
+        let mut envelope = Envelope::new();
+        envelope.set_timestamp(SystemTime::now().into());
+        envelope.set_namespace(self.namespace.to_string());
+        envelope.set_topic(event.topic());
+        envelope.set_event(any(event)?);
+        Ok(envelope)
+    }
+}
+
+/// Packs a message as containerd does: the type URL is the bare name.
+fn any(message: &dyn MessageDyn) -> protobuf::Result<Any> {
+    Ok(Any {
+        type_url: message.descriptor_dyn().full_name().to_owned(),
+        value: message.write_to_bytes_dyn()?,
+        ..Any::default()
+    })
+}
+
+#[cfg(test)]
+mod tests;
