@@ -6,7 +6,8 @@
 //! EPIPE, and what is written while containerd restarts is there when it is back. When the pipe
 //! is full, lines are lost.
 //!
-//! The lines are made by containerd-shim's `FifoLogger`. The rest of the shim logs with
+//! The lines are made by containerd-shim's `FifoLogger`, which knows the format that containerd
+//! wants, and no messages. The rest of the shim logs with
 //! `tracing`, whose `log` feature hands its events to the logger set up here.
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
     sync::{OnceLock, PoisonError, RwLock},
 };
 
-use containerd_shim::{bootstrap::LogLevel, logger::FifoLogger};
+use containerd_shim::logger::FifoLogger;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::fcntl::OFlag;
 
@@ -80,20 +81,6 @@ pub fn level_of_server(debug: bool) -> LevelFilter {
     } else {
         LevelFilter::Info
     })
-}
-
-/// The level that containerd asks for, in ours.
-#[must_use]
-pub fn level(asked: LogLevel) -> LevelFilter {
-    match asked {
-        LogLevel::LOG_LEVEL_TRACE => LevelFilter::Trace,
-        LogLevel::LOG_LEVEL_DEBUG => LevelFilter::Debug,
-        LogLevel::LOG_LEVEL_INFO => LevelFilter::Info,
-        LogLevel::LOG_LEVEL_WARN => LevelFilter::Warn,
-        LogLevel::LOG_LEVEL_ERROR | LogLevel::LOG_LEVEL_FATAL | LogLevel::LOG_LEVEL_PANIC => {
-            LevelFilter::Error
-        }
-    }
 }
 
 /// gVisor's rule: a path that ends in a slash is a directory, and the file is named by the id.

@@ -25,12 +25,15 @@ mod spec;
 
 use std::{env, ffi::OsString, io, process::ExitCode, sync::Arc};
 
-use containerd_shim::protos::shim_async::Task;
 use stasis_engine::Children;
 use stasis_proc::ProcessMonitor;
 
 use crate::{
-    bootstrap::Environment, chain::chain, container::Birthplace, invoked_as::InvokedAs, pod::Pod,
+    bootstrap::{Environment, TaskService},
+    chain::chain,
+    container::ShimContext,
+    invoked_as::InvokedAs,
+    pod::Pod,
     service::Service,
 };
 
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn act(args: &[OsString], invoked_as: InvokedAs) -> Result<(), Box<dyn std::error::Error>> {
-    let flags = containerd_shim::parse(args)?;
+    let flags = bootstrap::parse(args)?;
     if flags.version {
         return Ok(bootstrap::version(&invoked_as)?);
     }
@@ -65,17 +68,17 @@ fn act(args: &[OsString], invoked_as: InvokedAs) -> Result<(), Box<dyn std::erro
 }
 
 /// The task service of the server. Called inside its runtime, after it became a subreaper.
-fn tasks(environment: Environment) -> io::Result<Arc<dyn Task + Send + Sync>> {
+fn tasks(environment: Environment) -> io::Result<TaskService> {
     let children = Children::default();
     let monitor = ProcessMonitor::new(children.clone());
     monitor.start_sweeper()?;
-    let birthplace = Birthplace {
+    let context = ShimContext {
         namespace: environment.namespace,
         invoked_as: environment.invoked_as,
         children,
         monitor,
         publisher: environment.publisher,
     };
-    let pod = Pod::new(birthplace, environment.shutdown);
+    let pod = Pod::new(context, environment.shutdown);
     Ok(Arc::new(Service::new(pod)))
 }

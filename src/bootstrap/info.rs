@@ -21,6 +21,7 @@ use crate::{
     chain::chain,
     config::{self, Config},
     invoked_as::InvokedAs,
+    service::options,
 };
 
 /// The type of a features document, which travels as JSON.
@@ -35,6 +36,9 @@ pub enum Error {
     /// What containerd sent cannot be used.
     #[error(transparent)]
     Stdin(#[from] stdin::Error),
+    /// The runtime options cannot be used.
+    #[error(transparent)]
+    Options(#[from] options::Error),
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] config::Error),
@@ -49,7 +53,7 @@ pub enum Error {
 /// If the options on the standard input cannot be understood, or nobody reads the answer.
 pub fn info(invoked_as: &InvokedAs) -> Result<(), Error> {
     let options = stdin::options(&stdin::read()?)?;
-    let config = Config::resolve(invoked_as, options.as_ref())?;
+    let config = Config::resolve(invoked_as, options::runtime(options.as_ref())?)?;
     let info = RuntimeInfo {
         name: invoked_as.runtime_name(),
         version: Some(RuntimeVersion {

@@ -23,7 +23,8 @@ mod stdin;
 mod sys;
 mod unknown_service;
 
+pub use containerd_shim::parse;
 pub use delete::delete;
 pub use info::{info, version};
-pub use serve::{Environment, serve};
+pub use serve::{Environment, TaskService, serve};
 pub use start::start;

@@ -96,6 +96,9 @@ impl Error {
     }
 }
 
+/// An implementation of the task service.
+pub type TaskService = Arc<dyn Task + Send + Sync>;
+
 /// What the server gives to the implementation of the task service.
 #[derive(Debug)]
 pub struct Environment {
@@ -115,7 +118,7 @@ pub struct Environment {
 /// If the process or the server cannot be set up; logged too, since nobody reads our stderr.
 pub fn serve<F>(flags: &Flags, invoked_as: InvokedAs, make: F) -> Result<(), Error>
 where
-    F: FnOnce(Environment) -> Result<Arc<dyn Task + Send + Sync>, io::Error>,
+    F: FnOnce(Environment) -> Result<TaskService, io::Error>,
 {
     // First, so that nothing that we ever start can escape to another parent.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
@@ -136,7 +139,7 @@ where
 
 fn run<F>(flags: &Flags, invoked_as: InvokedAs, make: F) -> Result<(), Error>
 where
-    F: FnOnce(Environment) -> Result<Arc<dyn Task + Send + Sync>, io::Error>,
+    F: FnOnce(Environment) -> Result<TaskService, io::Error>,
 {
     let listener = listener(flags)?;
     // SIGPIPE is ignored: Rust's runtime does that before main, and undoes it in children.
@@ -166,7 +169,7 @@ where
 
 async fn until_shutdown(
     listener: UnixListener,
-    task: Arc<dyn Task + Send + Sync>,
+    task: TaskService,
     publisher: &Publisher,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
@@ -200,7 +203,7 @@ async fn until_shutdown(
 }
 
 /// The task service under both its names.
-fn task_services(task: &Arc<dyn Task + Send + Sync>) -> HashMap<String, Service> {
+fn task_services(task: &TaskService) -> HashMap<String, Service> {
     let mut services = create_task(Arc::clone(task));
     services.extend(
         create_task(Arc::clone(task))

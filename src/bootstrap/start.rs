@@ -21,7 +21,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use containerd_shim::{Flags, StartOpts};
+use containerd_shim::{Flags, StartOpts, bootstrap::LogLevel};
+use log::LevelFilter;
 use tracing::warn;
 
 use super::{
@@ -35,6 +36,7 @@ use crate::{
     config::{self, Config},
     invoked_as::InvokedAs,
     logging,
+    service::options,
 };
 
 /// The highest score there is (proc_pid_oom_score_adj(5)).
@@ -54,6 +56,9 @@ pub enum Error {
     /// What containerd sent cannot be used.
     #[error(transparent)]
     Stdin(#[from] stdin::Error),
+    /// The runtime options cannot be used.
+    #[error(transparent)]
+    Options(#[from] options::Error),
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] config::Error),
@@ -101,7 +106,7 @@ pub fn start(flags: &Flags, invoked_as: &InvokedAs) -> Result<(), Error> {
     plain_name("id", &flags.id)?;
     let request = StartRequest::parse(&stdin::read()?, flags, &stdin::Environment::read())?;
     let bundle = env::current_dir().map_err(Error::spawn("no working directory"))?;
-    logging::init(&bundle, logging::level(request.log_level));
+    logging::init(&bundle, level(request.log_level));
 
     let address = address(&request, flags);
     if let Socket::Bound(listener) = socket::bind(&address)? {
@@ -125,11 +130,7 @@ fn make(
     address: &str,
     listener: UnixListener,
 ) -> Result<(), Error> {
-    let options = request
-        .extensions
-        .iter()
-        .find(|any| Config::understands(any));
-    let config = Config::resolve(invoked_as, options)?;
+    let config = Config::resolve(invoked_as, options::runtime_among(&request.extensions)?)?;
     if let Some(path) = &config.shim_cgroup {
         shim_cgroup::join(path)?;
     }
@@ -162,7 +163,7 @@ fn spawn(
         // Not needed, but tools find the shim of a container by them.
         .args(["-namespace", &flags.namespace, "-id", &flags.id])
         .args(["-address", &request.grpc_address])
-        .env(logging::LEVEL, logging::level(request.log_level).as_str())
+        .env(logging::LEVEL, level(request.log_level).as_str())
         // Out of the reach of signals that containerd's terminal sends to its group.
         .process_group(0)
         .stdin(Stdio::from(OwnedFd::from(listener)))
@@ -175,6 +176,19 @@ fn spawn(
     command
         .spawn()
         .map_err(Error::spawn("the binary cannot be executed"))
+}
+
+/// The level that containerd asks for, in ours.
+fn level(asked: LogLevel) -> LevelFilter {
+    match asked {
+        LogLevel::LOG_LEVEL_TRACE => LevelFilter::Trace,
+        LogLevel::LOG_LEVEL_DEBUG => LevelFilter::Debug,
+        LogLevel::LOG_LEVEL_INFO => LevelFilter::Info,
+        LogLevel::LOG_LEVEL_WARN => LevelFilter::Warn,
+        LogLevel::LOG_LEVEL_ERROR | LogLevel::LOG_LEVEL_FATAL | LogLevel::LOG_LEVEL_PANIC => {
+            LevelFilter::Error
+        }
+    }
 }
 
 fn address(request: &StartRequest, flags: &Flags) -> String {

@@ -2,7 +2,6 @@
 
 use std::{io, path::PathBuf};
 
-use containerd_shim_protos::protobuf;
 use stasis_engine::manifest;
 use stasis_proc::ErrorKind;
 
@@ -12,27 +11,6 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a checkpoint was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The options are of another type.
-    #[error(
-        "checkpoint options of type {type_url:?} are not supported: send \
-         containerd.runc.v1.CheckpointOptions, or none"
-    )]
-    OptionsType {
-        /// The type that was sent.
-        type_url: String,
-    },
-    /// The options cannot be decoded.
-    #[error("the checkpoint options are not a valid containerd.runc.v1.CheckpointOptions")]
-    OptionsEncoding {
-        /// What the decoder said.
-        source: protobuf::Error,
-    },
-    /// The options hold a field that this version does not know, and will not ignore.
-    #[error("checkpoint option number {field} is not known to this version of the shim")]
-    UnknownOption {
-        /// The field's number in containerd.runc.v1.CheckpointOptions.
-        field: u32,
-    },
     /// The cgroup mode is none of CRIU's.
     #[error("cgroup mode {name:?} does not exist: use ignore, soft, full or strict")]
     CgroupMode {
@@ -109,11 +87,12 @@ pub enum Error {
     },
     /// Incremental restores need what runtimes do not offer.
     #[error(
-        "a restore with a parent checkpoint ({parent}) is not supported: restore from a full one"
+        "a restore with a parent checkpoint ({parent}) is not supported: restore from a full one",
+        parent = parent.display()
     )]
     ParentCheckpoint {
         /// The parent that was sent.
-        parent: String,
+        parent: PathBuf,
     },
     /// The work on the image's files panicked.
     #[error("a fault of the shim while it worked on the image")]
@@ -139,10 +118,7 @@ impl Error {
     /// What kind of answer this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::OptionsType { .. }
-            | Self::OptionsEncoding { .. }
-            | Self::UnknownOption { .. }
-            | Self::CgroupMode { .. }
+            Self::CgroupMode { .. }
             | Self::ImagePath { .. }
             | Self::ImageDirectory { .. }
             | Self::WorkDirectory { .. }

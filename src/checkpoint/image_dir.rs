@@ -202,10 +202,12 @@ mod tests {
     fn a_failure_with_room_on_the_disk_is_not_put_down_to_it() {
         let dir = tempfile::tempdir().unwrap();
         let image = ImageDir::claim(dir.path()).unwrap();
-        let error = Error::UnknownOption { field: 10 };
+        let error = Error::ParentCheckpoint {
+            parent: "/parent".into(),
+        };
         assert!(matches!(
             image.explain(error),
-            Error::UnknownOption { field: 10 }
+            Error::ParentCheckpoint { .. }
         ));
     }
 

@@ -25,7 +25,7 @@ mod work;
 pub use self::{
     error::{Error, Result},
     image_dir::ImageDir,
-    options::Plan,
+    options::{CheckpointRequest, Plan},
     seal::seal,
     stopwatch::Stopwatch,
     work::Work,

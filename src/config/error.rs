@@ -42,26 +42,6 @@ pub enum Error {
         /// The key.
         key: &'static str,
     },
-    /// The options are of a type that we do not know.
-    #[error(
-        "runtime options of type {type_url:?} are not understood: \
-         send containerd.runc.v1.Options or runtimeoptions.v1.Options"
-    )]
-    UnknownType {
-        /// The type as it came.
-        type_url: String,
-    },
-    /// The options cannot be decoded.
-    #[error("the runtime options are not a valid {name}")]
-    Decode {
-        /// The type they claim to be.
-        name: &'static str,
-        /// What protobuf said.
-        source: protobuf::Error,
-    },
-    /// The inline configuration is not text.
-    #[error("the config_body of the runtime options is not UTF-8")]
-    BodyNotText(#[source] std::str::Utf8Error),
 }
 
 impl Error {
@@ -74,11 +54,7 @@ impl Error {
             }
             Self::Read { .. } => ErrorKind::Internal,
             Self::Refused { .. } => ErrorKind::Unimplemented,
-            Self::TooLong { .. }
-            | Self::Parse { .. }
-            | Self::UnknownType { .. }
-            | Self::Decode { .. }
-            | Self::BodyNotText(_) => ErrorKind::InvalidArgument,
+            Self::TooLong { .. } | Self::Parse { .. } => ErrorKind::InvalidArgument,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The configuration: `config.toml` and the options of the request, as one [`Config`].
 //!
-//! Contract: [`Config::resolve`] takes whichever options type containerd sends, under whichever
+//! Contract: [`Config::resolve`] takes whatever the options of a request come to, under whichever
 //! name the shim runs. What the options set wins over the file, the file over the defaults;
-//! a key or type that we do not know is an error that names it. Nothing here looks at the
+//! a key that we do not know is an error that names it. Nothing here looks at the
 //! machine beyond the configuration file: whether a binary exists is the engine's to say.
 //!
-//! The keys of the file are in [`mod@file`], the two options types in [`options`]. The checkpoint
+//! The keys of the file are in [`mod@file`], what options can ask for in [`options`]. The checkpoint
 //! options of a request are not configuration: see the checkpoint's plan.
 
 mod duration;
@@ -20,14 +20,16 @@ use std::{
     sync::Arc,
 };
 
-use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use log::LevelFilter;
 use stasis_engine::{
     CheckpointOptions, Children, Engine, Kind, Settings, Timeouts, connect_as, identify::identify,
 };
 
-pub use self::error::Error;
-use self::{file::File, options::Request};
+use self::file::File;
+pub use self::{
+    error::Error,
+    options::{RequestedConfig, RuncOptions},
+};
 use crate::invoked_as::InvokedAs;
 
 /// Where runsc keeps its state unless told otherwise: where gVisor's shim has it.
@@ -89,44 +91,33 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the options of the request and the file that they name, or the default one.
+    /// Reads the file that the options of the request name, or the default one.
     ///
     /// # Errors
-    /// If the options or the file cannot be read or understood.
-    pub fn resolve(invoked_as: &InvokedAs, options: Option<&Any>) -> Result<Self, Error> {
+    /// If the file cannot be read or understood.
+    pub fn resolve(invoked_as: &InvokedAs, requested: RequestedConfig) -> Result<Self, Error> {
         let mut places = vec![Path::new(OWN_FILE)];
         if invoked_as.is_gvisors() {
             places.extend(GVISORS_FILES.map(Path::new));
         }
-        Self::resolve_with(invoked_as, options, &places)
+        Self::resolve_with(invoked_as, requested, &places)
     }
 
     fn resolve_with(
         invoked_as: &InvokedAs,
-        options: Option<&Any>,
+        requested: RequestedConfig,
         places: &[&Path],
     ) -> Result<Self, Error> {
-        let request = options
-            .map(Request::decode)
-            .transpose()?
-            .unwrap_or_default();
-        let file = match &request {
-            Request::File(path) => File::read(path)?,
-            Request::Inline(body) => File::parse_inline(body)?,
-            Request::None | Request::Runc(_) => File::read_first(places)?,
+        let file = match &requested {
+            RequestedConfig::File(path) => File::read(path)?,
+            RequestedConfig::Inline(body) => File::parse_inline(body)?,
+            RequestedConfig::Default | RequestedConfig::Runc(_) => File::read_first(places)?,
         };
         let mut config = Self::from_file(file, invoked_as);
-        if let Request::Runc(options) = request {
+        if let RequestedConfig::Runc(options) = requested {
             config.apply(*options);
         }
         Ok(config)
-    }
-
-    /// Whether `options` are of a type that [`Config::resolve`] takes, and so the runtime's among
-    /// the extensions that containerd passes to `start`.
-    #[must_use]
-    pub fn understands(options: &Any) -> bool {
-        options::is_known(options)
     }
 
     /// The runtime's root for the containers of `namespace`.
@@ -188,27 +179,20 @@ impl Config {
         }
     }
 
-    /// Takes what the options set. Protobuf knows no unset: empty, zero and false are not set.
-    fn apply(&mut self, options: options::RuncOptions) {
-        let text = |value: String| (!value.is_empty()).then_some(value);
-        if let Some(binary) = text(options.binary_name) {
+    /// Takes what the options set.
+    fn apply(&mut self, options: RuncOptions) {
+        if let Some(binary) = options.binary_name {
             self.binary_name = binary;
         }
-        self.root = text(options.root)
-            .map(PathBuf::from)
-            .or_else(|| self.root.take());
-        self.shim_cgroup = text(options.shim_cgroup).or_else(|| self.shim_cgroup.take());
-        self.criu_image_path = text(options.criu_image_path).map(PathBuf::from);
-        self.criu_work_path = text(options.criu_work_path).map(PathBuf::from);
+        self.root = options.root.or_else(|| self.root.take());
+        self.shim_cgroup = options.shim_cgroup.or_else(|| self.shim_cgroup.take());
+        self.criu_image_path = options.criu_image_path;
+        self.criu_work_path = options.criu_work_path;
         self.systemd_cgroup |= options.systemd_cgroup;
         self.no_pivot_root |= options.no_pivot_root;
         self.no_new_keyring |= options.no_new_keyring;
-        if options.io_uid != 0 {
-            self.io_uid = options.io_uid;
-        }
-        if options.io_gid != 0 {
-            self.io_gid = options.io_gid;
-        }
+        self.io_uid = options.io_uid.unwrap_or(self.io_uid);
+        self.io_gid = options.io_gid.unwrap_or(self.io_gid);
     }
 }
 

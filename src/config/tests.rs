@@ -2,13 +2,9 @@
 
 use std::{ffi::OsStr, fs, time::Duration};
 
-use containerd_shim::protos::protobuf::MessageFull;
 use stasis_proc::ErrorKind;
 
-use super::{
-    options::{RuncOptions, RuntimeOptions},
-    *,
-};
+use super::*;
 
 const EXAMPLE: &str = include_str!("../../examples/config.toml");
 
@@ -16,47 +12,32 @@ fn stasis() -> InvokedAs {
     InvokedAs::new(OsStr::new("containerd-shim-stasis-v1"))
 }
 
-fn any<M: MessageFull>(message: &M) -> Any {
-    Any {
-        type_url: M::descriptor().full_name().to_owned(),
-        value: message.write_to_bytes().unwrap(),
-        ..Any::default()
-    }
+fn inline(body: &str) -> RequestedConfig {
+    RequestedConfig::Inline(body.to_owned())
 }
 
-fn inline(body: &str) -> Any {
-    any(&RuntimeOptions {
-        config_body: body.as_bytes().to_vec(),
-        ..RuntimeOptions::default()
-    })
-}
-
-fn resolve(options: Option<&Any>) -> Result<Config, Error> {
-    Config::resolve_with(&stasis(), options, &[])
+fn resolve(requested: RequestedConfig) -> Result<Config, Error> {
+    Config::resolve_with(&stasis(), requested, &[])
 }
 
 /// A file with `text`, and options that name it.
-fn file(text: &str) -> (tempfile::NamedTempFile, Any) {
+fn file(text: &str) -> (tempfile::NamedTempFile, RequestedConfig) {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), text).unwrap();
-    let config_path = file.path().to_str().unwrap().to_owned();
-    let options = any(&RuntimeOptions {
-        config_path,
-        ..RuntimeOptions::default()
-    });
-    (file, options)
+    let requested = RequestedConfig::File(file.path().to_owned());
+    (file, requested)
 }
 
 #[test]
 fn the_example_shows_the_defaults() {
-    assert_eq!(resolve(Some(&file(EXAMPLE).1)).unwrap(), Config::default());
+    assert_eq!(resolve(file(EXAMPLE).1).unwrap(), Config::default());
 }
 
 #[test]
 fn the_example_shows_every_key() {
     // The parser's complaint about a key that does not exist lists those that do.
     let known = |table: &str| -> Vec<String> {
-        let error = resolve(Some(&inline(&format!("{table}\nno_such_key = 1")))).unwrap_err();
+        let error = resolve(inline(&format!("{table}\nno_such_key = 1"))).unwrap_err();
         let message = error.to_string();
         let (_, list) = message.split_once("expected one of ").unwrap();
         list.split(", ")
@@ -83,7 +64,10 @@ fn the_example_shows_every_key() {
 
 #[test]
 fn nothing_said_is_the_default() {
-    assert_eq!(resolve(None).unwrap(), Config::default());
+    assert_eq!(
+        resolve(RequestedConfig::Default).unwrap(),
+        Config::default()
+    );
 }
 
 #[test]
@@ -121,7 +105,7 @@ fn a_file_sets_what_it_names() {
         "#,
     );
 
-    let config = resolve(Some(&options)).unwrap();
+    let config = resolve(options).unwrap();
 
     assert_eq!(config.binary_name, "/usr/bin/crun");
     assert_eq!(
@@ -140,15 +124,15 @@ fn a_file_sets_what_it_names() {
 fn runc_options_win_over_the_default_file() {
     let (default, _) =
         file("binary_name = \"runsc\"\nroot = \"/run/file\"\nio_uid = 5\nio_gid = 6");
-    let options = any(&RuncOptions {
-        binary_name: "crun".to_owned(),
-        io_uid: 1000,
+    let options = RequestedConfig::Runc(Box::new(RuncOptions {
+        binary_name: Some("crun".to_owned()),
+        io_uid: Some(1000),
         systemd_cgroup: true,
-        criu_work_path: "/var/criu".to_owned(),
+        criu_work_path: Some("/var/criu".into()),
         ..RuncOptions::default()
-    });
+    }));
 
-    let config = Config::resolve_with(&stasis(), Some(&options), &[default.path()]).unwrap();
+    let config = Config::resolve_with(&stasis(), options, &[default.path()]).unwrap();
 
     assert_eq!(config.binary_name, "crun");
     assert_eq!(config.root.as_deref(), Some(Path::new("/run/file")));
@@ -161,20 +145,8 @@ fn runc_options_win_over_the_default_file() {
 }
 
 #[test]
-fn a_prefix_before_the_type_does_not_matter() {
-    let mut options = any(&RuncOptions {
-        binary_name: "crun".to_owned(),
-        ..RuncOptions::default()
-    });
-    options.type_url.insert_str(0, "type.googleapis.com/");
-
-    assert!(Config::understands(&options));
-    assert_eq!(resolve(Some(&options)).unwrap().binary_name, "crun");
-}
-
-#[test]
 fn the_table_of_a_cri_handler_is_understood_as_containerd_writes_it() {
-    let config = resolve(Some(&inline(
+    let config = resolve(inline(
         r#"
         BinaryName = "/usr/bin/crun"
         CriuImagePath = ""
@@ -188,7 +160,7 @@ fn the_table_of_a_cri_handler_is_understood_as_containerd_writes_it() {
         SystemdCgroup = true
         TypeUrl = "io.containerd.runsc.v1.options"
         "#,
-    )))
+    ))
     .unwrap();
 
     assert_eq!(config.binary_name, "/usr/bin/crun");
@@ -200,7 +172,7 @@ fn the_table_of_a_cri_handler_is_understood_as_containerd_writes_it() {
 
 #[test]
 fn an_image_for_every_container_of_a_handler_is_refused() {
-    let error = resolve(Some(&inline("CriuImagePath = \"/image\""))).unwrap_err();
+    let error = resolve(inline("CriuImagePath = \"/image\"")).unwrap_err();
 
     assert!(error.to_string().contains("CriuImagePath"), "{error}");
 }
@@ -209,7 +181,7 @@ fn an_image_for_every_container_of_a_handler_is_refused() {
 fn an_unknown_key_is_named_with_its_place_and_the_known_ones() {
     let (named, options) = file("io_uid = 1\n\nbinary = \"runc\"\n");
 
-    let error = resolve(Some(&options)).unwrap_err();
+    let error = resolve(options).unwrap_err();
 
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     let message = error.to_string();
@@ -229,7 +201,7 @@ fn an_unknown_key_in_a_table_is_named_too() {
         ("[timeouts]\nstat = \"1s\"", "`stat`"),
         ("[checkpoint]\nopen_tcp = true", "`open_tcp`"),
     ] {
-        let error = resolve(Some(&inline(body))).unwrap_err();
+        let error = resolve(inline(body)).unwrap_err();
         assert!(error.to_string().contains(key), "{error}");
         assert!(error.to_string().contains("config_body"), "{error}");
     }
@@ -245,7 +217,7 @@ fn a_value_of_the_wrong_kind_is_told_apart() {
         "= 1",
         "[checkpoint]\ncgroup_mode = \"none\"",
     ] {
-        let error = resolve(Some(&inline(body))).unwrap_err();
+        let error = resolve(inline(body)).unwrap_err();
         assert!(matches!(error, Error::Parse { .. }), "{body}: {error}");
     }
 }
@@ -253,74 +225,27 @@ fn a_value_of_the_wrong_kind_is_told_apart() {
 #[test]
 fn gvisors_keys_for_what_we_do_not_do_are_refused_when_true() {
     for key in ["grouping", "enable_hibernate_server"] {
-        let error = resolve(Some(&inline(&format!("{key} = true")))).unwrap_err();
+        let error = resolve(inline(&format!("{key} = true"))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unimplemented);
         assert!(error.to_string().contains(key), "{error}");
         assert_eq!(
-            resolve(Some(&inline(&format!("{key} = false")))).unwrap(),
+            resolve(inline(&format!("{key} = false"))).unwrap(),
             Config::default()
         );
     }
 }
 
 #[test]
-fn options_of_another_type_are_named() {
-    let options = Any {
-        type_url: "foreign.Options".to_owned(),
-        ..Any::default()
-    };
-
-    let error = resolve(Some(&options)).unwrap_err();
-
-    assert!(!Config::understands(&options));
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-    assert!(error.to_string().contains("foreign.Options"), "{error}");
-    assert!(
-        error.to_string().contains("containerd.runc.v1.Options"),
-        "{error}"
-    );
-}
-
-#[test]
-fn options_that_are_none_are_as_good_as_none() {
-    for options in [
-        any(&RuntimeOptions::default()),
-        any(&RuncOptions::default()),
-        Any::default(),
-        any(&RuntimeOptions {
-            type_url: "x".to_owned(),
-            ..RuntimeOptions::default()
-        }),
-    ] {
-        assert_eq!(resolve(Some(&options)).unwrap(), Config::default());
-    }
-}
-
-#[test]
-fn bytes_that_are_no_options_are_an_error() {
-    let mut options = any(&RuncOptions::default());
-    options.value = vec![0xff; 3];
-    assert!(matches!(resolve(Some(&options)), Err(Error::Decode { .. })));
-
-    let body = RuntimeOptions {
-        config_body: vec![0xff, 0xfe],
-        ..RuntimeOptions::default()
-    };
-    assert!(matches!(
-        resolve(Some(&any(&body))),
-        Err(Error::BodyNotText(_))
-    ));
+fn options_that_set_nothing_are_as_good_as_none() {
+    let options = RequestedConfig::Runc(Box::default());
+    assert_eq!(resolve(options).unwrap(), Config::default());
 }
 
 #[test]
 fn a_file_that_was_named_must_exist() {
-    let config_path = "/nowhere/config.toml".to_owned();
-    let options = any(&RuntimeOptions {
-        config_path,
-        ..RuntimeOptions::default()
-    });
+    let options = RequestedConfig::File("/nowhere/config.toml".into());
 
-    let error = resolve(Some(&options)).unwrap_err();
+    let error = resolve(options).unwrap_err();
 
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(
@@ -333,10 +258,7 @@ fn a_file_that_was_named_must_exist() {
 fn a_file_without_an_end_is_refused() {
     let (_file, options) = file(&"#".repeat((1 << 20) + 1));
 
-    assert!(matches!(
-        resolve(Some(&options)),
-        Err(Error::TooLong { .. })
-    ));
+    assert!(matches!(resolve(options), Err(Error::TooLong { .. })));
 }
 
 #[test]
@@ -346,7 +268,7 @@ fn the_first_default_file_that_exists_is_read() {
     let places = [Path::new("/nowhere"), first.path(), second.path()];
 
     assert_eq!(
-        Config::resolve_with(&stasis(), None, &places)
+        Config::resolve_with(&stasis(), RequestedConfig::Default, &places)
             .unwrap()
             .io_uid,
         1

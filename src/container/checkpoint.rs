@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use containerd_shim_protos::{api::CheckpointTaskRequest, events::task::TaskCheckpointed};
 use stasis_engine::{
     Afterwards, Checkpoint, CheckpointReport, EngineStatus, Error as EngineError, Kind, manifest,
 };
@@ -11,7 +10,8 @@ use stasis_proc::Checkpointing;
 use super::{Result, Shared};
 use crate::{
     chain::chain,
-    checkpoint::{self, Error, ImageDir, Plan, Stopwatch},
+    checkpoint::{self, CheckpointRequest, Error, ImageDir, Plan, Stopwatch},
+    events::Event,
 };
 
 /// The work directory of a dump in the bundle, where the request and the configuration name none.
@@ -28,7 +28,7 @@ impl Shared {
     /// with the dump has ended whatever fails afterwards, and its image is kept
     /// ([`Error::Unsealed`]). One whose image is sealed and that cannot be killed goes on, and the
     /// image is kept, too.
-    pub async fn checkpoint(&self, request: &CheckpointTaskRequest) -> Result<()> {
+    pub async fn checkpoint(&self, request: CheckpointRequest) -> Result<()> {
         let mut watch = Stopwatch::start();
         let plan = Plan::resolve(request, &self.config)?;
         self.engine.check_options(&plan.options)?;
@@ -52,7 +52,9 @@ impl Shared {
             return Err(self.failed(turn, image, error, ended).await.into());
         }
         image.keep();
-        self.announce_checkpoint(&plan.image);
+        self.publish(Event::Checkpointed {
+            image: plan.image.clone(),
+        });
         if afterwards.ends_by_criu() {
             turn.ended_by_criu().await;
         } else if plan.exit {
@@ -132,14 +134,6 @@ impl Shared {
             afterwards,
         };
         Ok((image, call))
-    }
-
-    fn announce_checkpoint(&self, image: &Path) {
-        self.publisher.publish(&TaskCheckpointed {
-            container_id: self.id.clone(),
-            checkpoint: image.display().to_string(),
-            ..TaskCheckpointed::default()
-        });
     }
 
     fn log_checkpoint(&self, image: &Path, watch: &Stopwatch) {

@@ -2,17 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use containerd_shim_protos::{
-    api::DeleteResponse, events::task::TaskDelete, protobuf::MessageField,
-};
-use stasis_proc::{Exec, Exit};
+use stasis_proc::Exec;
 use tokio::{
     task::spawn_blocking,
     time::{Instant, timeout_at},
 };
 
-use super::{Result, Shared, lock, pid_number, timestamp};
-use crate::mounts;
+use super::{Ended, Result, Shared, lock, pid_number};
+use crate::{events::Event, mounts};
 
 /// How long the ends of execs are waited for when their container is deleted: several times what
 /// they may be held back for their last output.
@@ -23,10 +20,9 @@ impl Shared {
     ///
     /// # Errors
     /// If it is unknown or still runs.
-    pub async fn delete_exec(&self, id: &str) -> Result<DeleteResponse> {
+    pub async fn delete_exec(&self, id: &str) -> Result<Ended> {
         let exec = self.exec_process(id)?;
         let exit = exec.delete().await?;
-        let response = response(pid_number(exec.pid()), &exit);
         // The exit may still be on its way through the actor.
         if exec.pid().is_some() {
             self.announce_exit(&exit);
@@ -36,7 +32,10 @@ impl Shared {
         execs.remove(id);
         lock(&self.order).forget(id);
         drop(execs);
-        Ok(response)
+        Ok(Ended {
+            pid: pid_number(exec.pid()),
+            exit,
+        })
     }
 
     /// Deletes the container: what the runtime keeps of it, its streams, its mounts. The exit is
@@ -44,7 +43,7 @@ impl Shared {
     ///
     /// # Errors
     /// If it still runs, or something of it cannot be removed: then it can be tried again.
-    pub async fn delete(&self) -> Result<DeleteResponse> {
+    pub async fn delete(&self) -> Result<Ended> {
         let exit = self.init.delete().await?;
         let rootfs = self.rootfs();
         spawn_blocking(move || mounts::unmount(&rootfs)).await??;
@@ -55,14 +54,11 @@ impl Shared {
         }
         let free = lock(&self.order).flush();
         self.publish_exits(free);
-        self.publisher.publish(&TaskDelete {
-            container_id: self.id.clone(),
+        self.publish(Event::Deleted {
             pid,
-            exit_status: exit.status,
-            exited_at: MessageField::some(timestamp(exit.timestamp)),
-            ..TaskDelete::default()
+            exit: exit.clone(),
         });
-        Ok(response(pid, &exit))
+        Ok(Ended { pid, exit })
     }
 
     /// Announces the ends of the execs, which have ended with the container. They are told only
@@ -90,14 +86,5 @@ impl Shared {
     /// Where the root file system is mounted.
     pub(super) fn rootfs(&self) -> std::path::PathBuf {
         self.bundle.join("rootfs")
-    }
-}
-
-fn response(pid: u32, exit: &Exit) -> DeleteResponse {
-    DeleteResponse {
-        pid,
-        exit_status: exit.status,
-        exited_at: MessageField::some(timestamp(exit.timestamp)),
-        ..DeleteResponse::default()
     }
 }

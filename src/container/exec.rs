@@ -1,9 +1,9 @@
 //! Exec: adds one more process, to be started by Start.
 
-use containerd_shim_protos::events::task::TaskExecAdded;
 use stasis_proc::ExecConfig;
 
 use super::{Error, Result, Shared, lock};
+use crate::events::Event;
 
 impl Shared {
     /// Adds an exec process.
@@ -26,13 +26,7 @@ impl Shared {
         }
         let exec = self.init.exec(config)?;
         lock(&self.execs).insert(id.clone(), exec);
-        let (container_id, exec_id) = (self.id.clone(), id);
-        let event = TaskExecAdded {
-            container_id,
-            exec_id,
-            ..TaskExecAdded::default()
-        };
-        self.publisher.publish(&event);
+        self.publish(Event::ExecAdded { exec: id });
         Ok(())
     }
 }

@@ -26,13 +26,8 @@ use std::{
     path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
 };
 
-use containerd_shim_protos::{
-    events::task::TaskExit,
-    protobuf::{MessageField, well_known_types::timestamp::Timestamp},
-};
 use nix::unistd::Pid;
 use stasis_engine::Engine;
 use stasis_proc::{Exec, Exit, Init};
@@ -40,10 +35,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::order::{Exited, Order};
 pub use self::{
-    create::{Birthplace, create},
+    create::{CreateRequest, ShimContext, create},
     error::{Error, Result},
+    query::{ListedProcess, ProcessState, the_shim_alone},
 };
-use crate::{config::Config, events::Publisher};
+use crate::{
+    config::Config,
+    events::{Event, Publisher},
+};
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -63,7 +62,7 @@ pub struct Shared {
     engine: Arc<dyn Engine>,
     init: Arc<Init>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
-    order: Mutex<Order<TaskExit>>,
+    order: Mutex<Order<Ended>>,
     publisher: Publisher,
 }
 
@@ -151,11 +150,11 @@ impl Shared {
     }
 
     /// The init process for an empty exec id, else that exec.
-    fn process(&self, exec: &str) -> Result<Process> {
+    fn process(&self, exec: &str) -> Result<ProcessRef> {
         if exec.is_empty() {
-            return Ok(Process::Init(Arc::clone(&self.init)));
+            return Ok(ProcessRef::Init(Arc::clone(&self.init)));
         }
-        Ok(Process::Exec(self.exec_process(exec)?))
+        Ok(ProcessRef::Exec(self.exec_process(exec)?))
     }
 
     fn exec_process(&self, exec: &str) -> Result<Arc<Exec>> {
@@ -178,33 +177,42 @@ impl Shared {
                 None => return,
             }
         };
-        let event = TaskExit {
-            container_id: self.id.clone(),
-            id: exit.id.clone(),
+        let ended = Ended {
             pid: pid_number(pid),
-            exit_status: exit.status,
-            exited_at: MessageField::some(timestamp(exit.timestamp)),
-            ..TaskExit::default()
+            exit: exit.clone(),
         };
-        let free = lock(&self.order).exited(event);
+        let free = lock(&self.order).exited(ended);
         self.publish_exits(free);
     }
 
-    fn publish_exits(&self, exits: Vec<TaskExit>) {
-        for exit in exits {
-            self.publisher.publish(&exit);
+    fn publish_exits(&self, ended: Vec<Ended>) {
+        for Ended { pid, exit } in ended {
+            self.publish(Event::Exited { pid, exit });
         }
+    }
+
+    fn publish(&self, event: Event) {
+        self.publisher.publish(&self.id, event);
     }
 }
 
-impl Exited for TaskExit {
+/// The end of one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The pid that it had; zero if it was never started.
+    pub pid: u32,
+    /// Which one it is, and how it ended.
+    pub exit: Exit,
+}
+
+impl Exited for Ended {
     fn id(&self) -> &str {
-        &self.id
+        &self.exit.id
     }
 }
 
 /// One process of a container, as requests name it.
-enum Process {
+enum ProcessRef {
     Init(Arc<Init>),
     Exec(Arc<Exec>),
 }
@@ -213,18 +221,6 @@ enum Process {
 pub fn pid_number(pid: Option<Pid>) -> u32 {
     pid.and_then(|pid| u32::try_from(pid.as_raw()).ok())
         .unwrap_or_default()
-}
-
-/// A point in time as the API carries it.
-pub fn timestamp(time: SystemTime) -> Timestamp {
-    let since_epoch = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp {
-        seconds: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(since_epoch.subsec_nanos()).unwrap_or_default(),
-        ..Timestamp::default()
-    }
 }
 
 /// Locks what is only ever held for a look or a change of fields: a panic between cannot leave

@@ -1,8 +1,7 @@
 //! Pause and Resume.
 
-use containerd_shim_protos::events::task::{TaskPaused, TaskResumed};
-
 use super::{Result, Shared};
+use crate::events::Event;
 
 impl Shared {
     /// Freezes the container.
@@ -11,11 +10,7 @@ impl Shared {
     /// If it does not run.
     pub async fn pause(&self) -> Result<()> {
         self.init.pause().await?;
-        let container_id = self.id.clone();
-        self.publisher.publish(&TaskPaused {
-            container_id,
-            ..TaskPaused::default()
-        });
+        self.publish(Event::Paused);
         Ok(())
     }
 
@@ -25,14 +20,9 @@ impl Shared {
     /// # Errors
     /// If it is not paused.
     pub async fn resume(&self) -> Result<()> {
-        if !self.init.resume().await? {
-            return Ok(());
+        if self.init.resume().await? {
+            self.publish(Event::Resumed);
         }
-        let container_id = self.id.clone();
-        self.publisher.publish(&TaskResumed {
-            container_id,
-            ..TaskResumed::default()
-        });
         Ok(())
     }
 }

@@ -1,47 +1,56 @@
 //! What answers around the mailbox, also while a dump or a restore runs: State, Wait, Pids, Kill
 //! and CloseIO.
 
-use std::time::SystemTime;
+use std::{path::PathBuf, time::SystemTime};
 
-use containerd_shim_protos::{
-    api::{
-        KillRequest, PidsResponse, ProcessInfo, StateResponse, Status as TaskStatus, WaitResponse,
-    },
-    protobuf::{EnumOrUnknown, Message, MessageField, MessageFull, well_known_types::any::Any},
-    shim::oci::ProcessDetails,
-};
 use stasis_engine::Signal;
-use stasis_proc::{Status, StdioPaths};
+use stasis_proc::{Exit, Status, StdioPaths};
 
-use super::{Error, Process, Result, Shared, lock, pid_number, timestamp};
+use super::{Error, ProcessRef, Result, Shared, lock, pid_number};
+
+/// What is known of a process of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessState {
+    /// The container's id.
+    pub id: String,
+    /// The process's own; empty for init.
+    pub exec: String,
+    /// The bundle directory.
+    pub bundle: PathBuf,
+    /// Its pid; zero while it has none.
+    pub pid: u32,
+    /// What it does.
+    pub status: Status,
+    /// Its streams.
+    pub stdio: StdioPaths,
+    /// Its status and time of exit, if it has ended.
+    pub exit: Option<(u32, SystemTime)>,
+}
+
+/// One of the processes that run in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedProcess {
+    /// Its pid.
+    pub pid: u32,
+    /// The exec that it is, if this shim started it.
+    pub exec: Option<String>,
+}
 
 impl Shared {
     /// What is known of a process, without asking the runtime.
     ///
     /// # Errors
     /// If there is no such exec.
-    pub fn state(&self, exec: &str) -> Result<StateResponse> {
+    pub fn state(&self, exec: &str) -> Result<ProcessState> {
         let process = self.process(exec)?;
-        let StdioPaths {
-            stdin,
-            stdout,
-            stderr,
-            terminal,
-        } = process.stdio();
-        let exit = process.exit();
-        Ok(StateResponse {
+        Ok(ProcessState {
             id: self.id.clone(),
-            exec_id: exec.to_owned(),
-            bundle: self.bundle.display().to_string(),
+            exec: exec.to_owned(),
+            bundle: self.bundle.clone(),
             pid: process.pid(),
-            status: EnumOrUnknown::new(task_status(process.status())),
-            stdin,
-            stdout,
-            stderr,
-            terminal,
-            exit_status: exit.map(|(status, _)| status).unwrap_or_default(),
-            exited_at: exit.map(|(_, at)| timestamp(at)).into(),
-            ..StateResponse::default()
+            status: process.status(),
+            stdio: process.stdio(),
+            exit: process.exit(),
         })
     }
 
@@ -49,15 +58,10 @@ impl Shared {
     ///
     /// # Errors
     /// If there is no such exec.
-    pub async fn wait(&self, exec: &str) -> Result<WaitResponse> {
-        let exit = match self.process(exec)? {
-            Process::Init(init) => init.wait().await,
-            Process::Exec(exec) => exec.wait().await,
-        };
-        Ok(WaitResponse {
-            exit_status: exit.status,
-            exited_at: MessageField::some(timestamp(exit.timestamp)),
-            ..WaitResponse::default()
+    pub async fn wait(&self, exec: &str) -> Result<Exit> {
+        Ok(match self.process(exec)? {
+            ProcessRef::Init(init) => init.wait().await,
+            ProcessRef::Exec(exec) => exec.wait().await,
         })
     }
 
@@ -65,47 +69,37 @@ impl Shared {
     ///
     /// # Errors
     /// If the runtime cannot list them.
-    pub async fn pids(&self) -> Result<PidsResponse> {
-        let mut pids = self.init.processes().await?;
+    pub async fn pids(&self) -> Result<Vec<ListedProcess>> {
+        let pids = self.init.processes().await?;
         if pids.is_empty() {
-            // A container that has ended, or is still to be restored. containerd takes an empty
-            // list for a leaked shim when it restarts, and deletes what has not been collected
-            // yet. The process that holds this task is the shim itself.
-            pids.extend(i32::try_from(std::process::id()));
+            return Ok(the_shim_alone());
         }
-        let processes = pids.into_iter().map(|pid| self.process_info(pid)).collect();
-        Ok(PidsResponse {
-            processes,
-            ..PidsResponse::default()
-        })
+        Ok(pids.into_iter().map(|pid| self.listed(pid)).collect())
     }
 
-    fn process_info(&self, pid: i32) -> ProcessInfo {
+    fn listed(&self, pid: i32) -> ListedProcess {
         let exec = lock(&self.execs)
             .values()
             .find(|exec| exec.inner_pid() == Some(pid))
             .map(|exec| exec.id().to_owned());
-        ProcessInfo {
-            pid: u32::try_from(pid).unwrap_or_default(),
-            info: exec.and_then(|exec| process_details(&exec)).into(),
-            ..ProcessInfo::default()
-        }
+        let pid = u32::try_from(pid).unwrap_or_default();
+        ListedProcess { pid, exec }
     }
 
-    /// Signals a process, or all of the container's.
+    /// Signals an exec or, without one, init; or all of the container's processes.
     ///
     /// # Errors
     /// If the signal does not exist, or there is nothing left to signal.
-    pub async fn kill(&self, request: &KillRequest) -> Result<()> {
-        let signal = Signal::new(request.signal).ok_or_else(|| Error::Invalid {
+    pub async fn kill(&self, exec: &str, signal: u32, all: bool) -> Result<()> {
+        let signal = Signal::new(signal).ok_or_else(|| Error::Invalid {
             what: "signal",
-            value: request.signal.to_string(),
+            value: signal.to_string(),
             wanted: "signals are numbered 1 to 64",
         })?;
-        match self.process(&request.exec_id)? {
-            Process::Init(init) if request.all => init.kill_all(signal).await?,
-            Process::Init(init) => init.kill(signal).await?,
-            Process::Exec(exec) => exec.kill(signal).await?,
+        match self.process(exec)? {
+            ProcessRef::Init(init) if all => init.kill_all(signal).await?,
+            ProcessRef::Init(init) => init.kill(signal).await?,
+            ProcessRef::Exec(exec) => exec.kill(signal).await?,
         }
         Ok(())
     }
@@ -116,14 +110,14 @@ impl Shared {
     /// If there is no such exec.
     pub async fn close_stdin(&self, exec: &str) -> Result<()> {
         match self.process(exec)? {
-            Process::Init(init) => init.close_stdin().await,
-            Process::Exec(exec) => exec.close_stdin().await,
+            ProcessRef::Init(init) => init.close_stdin().await,
+            ProcessRef::Exec(exec) => exec.close_stdin().await,
         }
         Ok(())
     }
 }
 
-impl Process {
+impl ProcessRef {
     fn pid(&self) -> u32 {
         pid_number(match self {
             Self::Init(init) => init.pid(),
@@ -153,25 +147,12 @@ impl Process {
     }
 }
 
-fn task_status(status: Status) -> TaskStatus {
-    match status {
-        Status::Created => TaskStatus::CREATED,
-        Status::Running => TaskStatus::RUNNING,
-        Status::Pausing => TaskStatus::PAUSING,
-        Status::Paused => TaskStatus::PAUSED,
-        Status::Stopped | Status::Deleted => TaskStatus::STOPPED,
-    }
-}
-
-fn process_details(exec: &str) -> Option<Any> {
-    let details = ProcessDetails {
-        exec_id: exec.to_owned(),
-        ..ProcessDetails::default()
-    };
-    Some(Any {
-        // containerd's typeurl writes the bare name of a message.
-        type_url: ProcessDetails::descriptor().full_name().to_owned(),
-        value: details.write_to_bytes().ok()?,
-        ..Any::default()
-    })
+/// What is listed for a container without processes: one that is being created, is still to be
+/// restored, or has ended. containerd takes an empty list for a leaked shim when it restarts, and
+/// deletes what has not been collected yet. The process that holds such a task is the shim itself.
+pub fn the_shim_alone() -> Vec<ListedProcess> {
+    vec![ListedProcess {
+        pid: std::process::id(),
+        exec: None,
+    }]
 }

@@ -1,12 +1,8 @@
 //! Create with a checkpoint: the image is checked here, so that its faults are told before there
 //! is a task, and the options it was dumped with are read back. The restore itself is the Start.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
-use containerd_shim_protos::api::CreateTaskRequest;
 use stasis_engine::{
     Engine, host,
     manifest::{self, Manifest},
@@ -24,23 +20,25 @@ const WORK_DIR: &str = "criu-restore";
 
 /// What the Start of a container has to restore; `None` if its Create names no checkpoint.
 ///
+/// `asked` and `parent` are the checkpoint that the Create names and the one that it builds on.
+///
 /// # Errors
 /// If the image is not whole, or not one that this engine can restore.
 pub async fn plan(
-    request: &CreateTaskRequest,
+    asked: Option<&Path>,
+    parent: Option<&Path>,
     config: &Config,
     engine: &Arc<dyn Engine>,
     bundle: &Path,
 ) -> Result<Option<RestoreConfig>> {
-    if !request.parent_checkpoint.is_empty() {
-        return Err(Error::ParentCheckpoint {
-            parent: request.parent_checkpoint.clone(),
-        });
+    if let Some(parent) = parent {
+        let parent = parent.to_owned();
+        return Err(Error::ParentCheckpoint { parent });
     }
-    let asked = (!request.checkpoint.is_empty()).then(|| PathBuf::from(&request.checkpoint));
-    let Some(image) = asked.or_else(|| config.criu_image_path.clone()) else {
+    let Some(image) = asked.or(config.criu_image_path.as_deref()) else {
         return Ok(None);
     };
+    let image = image.to_owned();
     let manifest = spawn_blocking({
         let (image, engine) = (image.clone(), Arc::clone(engine));
         move || check(&image, &*engine)

@@ -9,6 +9,8 @@
 //! retries in tasks of their own, so that order is lost, and its `publish` waits when the queue
 //! is full. Which event has which topic is taken from there.
 
+mod encode;
+mod event;
 mod queue;
 mod sender;
 
@@ -19,14 +21,12 @@ use std::{
 };
 
 use containerd_shim::{
-    event::Event,
-    protos::{
-        protobuf::{self, MessageDyn, well_known_types::any::Any},
-        shim::event::Envelope,
-    },
+    event::Event as Message,
+    protos::{protobuf, shim::event::Envelope},
 };
 use tracing::warn;
 
+pub use self::event::{Created, Event};
 use self::{queue::Outbox, sender::Sender};
 
 /// Sends events to containerd, in order. Clones share one queue.
@@ -62,12 +62,13 @@ impl Publisher {
         }
     }
 
-    /// Puts an event into the queue.
-    pub fn publish(&self, event: &impl Event) {
+    /// Puts what has happened to a container into the queue.
+    pub fn publish(&self, container: &str, event: Event) {
         let Some(outbox) = &self.outbox else { return };
-        match self.envelope(event) {
+        let message = encode::message(container, event);
+        match self.envelope(&*message) {
             Ok(envelope) => outbox.push(envelope),
-            Err(error) => warn!(topic = event.topic(), %error, "cannot encode an event"),
+            Err(error) => warn!(topic = message.topic(), %error, "cannot encode an event"),
         }
     }
 
@@ -79,23 +80,14 @@ impl Publisher {
         }
     }
 
-    fn envelope(&self, event: &impl Event) -> protobuf::Result<Envelope> {
+    fn envelope(&self, message: &dyn Message) -> protobuf::Result<Envelope> {
         let mut envelope = Envelope::new();
         envelope.set_timestamp(SystemTime::now().into());
         envelope.set_namespace(self.namespace.to_string());
-        envelope.set_topic(event.topic());
-        envelope.set_event(any(event)?);
+        envelope.set_topic(message.topic());
+        envelope.set_event(encode::any(message)?);
         Ok(envelope)
     }
-}
-
-/// Packs a message as containerd does: the type URL is the bare name.
-fn any(message: &dyn MessageDyn) -> protobuf::Result<Any> {
-    Ok(Any {
-        type_url: message.descriptor_dyn().full_name().to_owned(),
-        value: message.write_to_bytes_dyn()?,
-        ..Any::default()
-    })
 }
 
 #[cfg(test)]

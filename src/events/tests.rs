@@ -5,7 +5,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use containerd_shim::protos::{
     api::Empty,
-    events::task::{TaskExit, TaskStart},
+    events::task::TaskStart,
     protobuf::Message,
     shim::events::ForwardRequest,
     shim_async::{Events, create_events},
@@ -16,6 +16,7 @@ use containerd_shim::protos::{
         proto::Code,
     },
 };
+use stasis_proc::Exit;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
@@ -56,13 +57,18 @@ async fn stop(mut server: Server, path: &Path) {
     std::fs::remove_file(path).unwrap();
 }
 
-fn started(pid: usize) -> TaskStart {
+fn started(pid: usize) -> Event {
     let pid = u32::try_from(pid).unwrap();
-    TaskStart {
-        container_id: "c".to_owned(),
-        pid,
-        ..TaskStart::default()
-    }
+    Event::Started { pid }
+}
+
+fn exited() -> Event {
+    let exit = Exit {
+        timestamp: SystemTime::UNIX_EPOCH,
+        id: "c".to_owned(),
+        status: 0,
+    };
+    Event::Exited { pid: 1, exit }
 }
 
 fn pid(envelope: &Envelope) -> usize {
@@ -91,7 +97,7 @@ async fn an_event_arrives_as_containerd_writes_them_itself() {
     let (_server, mut events) = containerd(&path).await;
     let publisher = Publisher::spawn(Some(&format!("unix://{}", path.display())), "k8s.io");
 
-    publisher.publish(&started(7));
+    publisher.publish("c", started(7));
 
     let envelope = events.recv().await.unwrap();
     assert_eq!(envelope.namespace, "k8s.io");
@@ -106,11 +112,11 @@ async fn order_is_kept_over_a_containerd_that_goes_away_and_comes_back() {
     let (_dir, path) = socket();
     let (server, mut events) = containerd(&path).await;
     let publisher = Publisher::spawn(path.to_str(), "default");
-    (0..3).for_each(|pid| publisher.publish(&started(pid)));
+    (0..3).for_each(|pid| publisher.publish("c", started(pid)));
     assert_eq!(pids(&mut events, 3).await, [0, 1, 2]);
 
     stop(server, &path).await;
-    (3..8).for_each(|pid| publisher.publish(&started(pid)));
+    (3..8).for_each(|pid| publisher.publish("c", started(pid)));
     let (_server, mut events) = containerd(&path).await;
 
     assert_eq!(pids(&mut events, 5).await, [3, 4, 5, 6, 7]);
@@ -124,8 +130,8 @@ async fn an_event_that_is_refused_does_not_hold_up_the_next() {
     let (_server, mut events) = containerd(&path).await;
     let publisher = Publisher::spawn(path.to_str(), "default");
 
-    publisher.publish(&TaskExit::default());
-    publisher.publish(&started(1));
+    publisher.publish("c", exited());
+    publisher.publish("c", started(1));
 
     assert_eq!(pids(&mut events, 1).await, [1]);
 }
@@ -138,7 +144,7 @@ async fn what_nobody_takes_is_given_up_after_a_minute() {
         let publisher = Publisher::spawn(Some(address), "default");
         let begun = Instant::now();
 
-        (0..100).for_each(|pid| publisher.publish(&started(pid)));
+        (0..100).for_each(|pid| publisher.publish("c", started(pid)));
         publisher.drain(Duration::from_secs(3600)).await;
 
         let took = begun.elapsed();
@@ -153,7 +159,7 @@ async fn what_nobody_takes_is_given_up_after_a_minute() {
 async fn draining_ends_at_its_deadline() {
     let (_dir, path) = socket();
     let publisher = Publisher::spawn(path.to_str(), "default");
-    publisher.publish(&started(1));
+    publisher.publish("c", started(1));
     let begun = Instant::now();
 
     publisher.drain(Duration::from_secs(2)).await;
@@ -166,7 +172,7 @@ async fn a_full_queue_drops_the_oldest() {
     let (_dir, path) = socket();
     let publisher = Publisher::spawn(path.to_str(), "default");
 
-    (0..QUEUE + 10).for_each(|pid| publisher.publish(&started(pid)));
+    (0..QUEUE + 10).for_each(|pid| publisher.publish("c", started(pid)));
     let (_server, mut events) = containerd(&path).await;
 
     assert_eq!(
@@ -179,7 +185,7 @@ async fn a_full_queue_drops_the_oldest() {
 async fn without_an_address_there_is_nothing_to_wait_for() {
     let publisher = Publisher::spawn(None, "default");
 
-    publisher.publish(&started(1));
+    publisher.publish("c", started(1));
 
     publisher.drain(Duration::from_secs(3600)).await;
 }

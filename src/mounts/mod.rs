@@ -20,7 +20,6 @@ use std::{
     thread,
 };
 
-use containerd_shim::protos::types::mount::Mount;
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, umount2},
@@ -30,6 +29,19 @@ use tracing::warn;
 
 pub use self::error::Error;
 use self::options::{MAX_DATA, Options};
+
+/// A mount as containerd asks for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountRequest {
+    /// The type of the file system, or "bind".
+    pub kind: String,
+    /// What is mounted.
+    pub source: String,
+    /// Where it goes inside the rootfs: nowhere but to its root.
+    pub target: String,
+    /// As in fstab.
+    pub options: Vec<String>,
+}
 
 /// The mounted rootfs of a container that is being created. Dropping it unmounts.
 #[derive(Debug)]
@@ -44,7 +56,7 @@ impl RootfsMounts {
     ///
     /// # Errors
     /// If one is refused; those before it are gone again.
-    pub fn mount(mounts: &[Mount], target: &Path) -> Result<Self, Error> {
+    pub fn mount(mounts: &[MountRequest], target: &Path) -> Result<Self, Error> {
         // All are looked at before the first is made.
         let plans = mounts
             .iter()
@@ -127,7 +139,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(mount: &Mount) -> Result<Self, Error> {
+    fn new(mount: &MountRequest) -> Result<Self, Error> {
         let name = MountName(mount).to_string();
         let unsupported = |what| Error::Unsupported {
             mount: name.clone(),
@@ -137,7 +149,7 @@ impl Plan {
             return Err(unsupported(what));
         }
         let mut options = Options::parse(&mount.options).map_err(unsupported)?;
-        let directory = if mount.type_ == "overlay" && options.data.len() > MAX_DATA {
+        let directory = if mount.kind == "overlay" && options.data.len() > MAX_DATA {
             options.shorten_lowerdir()
         } else {
             None
@@ -148,7 +160,7 @@ impl Plan {
                 length: options.data.len(),
             });
         }
-        let (kind, source) = (mount.type_.clone(), mount.source.clone());
+        let (kind, source) = (mount.kind.clone(), mount.source.clone());
         Ok(Self {
             name,
             kind,
@@ -207,13 +219,12 @@ impl Plan {
 }
 
 /// What about a mount is not for mount(2) to do.
-fn foreign(mount: &Mount) -> Option<String> {
-    let Mount {
-        type_: kind,
+fn foreign(mount: &MountRequest) -> Option<String> {
+    let MountRequest {
+        kind,
         source,
         target,
         options,
-        ..
     } = mount;
     if kind.contains('/') {
         return Some(format!("type {kind:?} is for containerd's mount manager"));
@@ -227,11 +238,11 @@ fn foreign(mount: &Mount) -> Option<String> {
         .map(|text| format!("{text:?} is a template for containerd's mount manager"))
 }
 
-struct MountName<'a>(&'a Mount);
+struct MountName<'a>(&'a MountRequest);
 
 impl fmt::Display for MountName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (type {})", self.0.source, self.0.type_)
+        write!(f, "{} (type {})", self.0.source, self.0.kind)
     }
 }
 

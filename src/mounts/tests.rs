@@ -9,12 +9,12 @@ use super::{
     *,
 };
 
-fn a_mount(kind: &str, source: &str, options: &[&str]) -> Mount {
-    Mount {
-        type_: kind.to_owned(),
+fn a_mount(kind: &str, source: &str, options: &[&str]) -> MountRequest {
+    MountRequest {
+        kind: kind.to_owned(),
         source: source.to_owned(),
         options: options.iter().map(|option| (*option).to_owned()).collect(),
-        ..Mount::default()
+        ..MountRequest::default()
     }
 }
 
@@ -69,7 +69,7 @@ fn what_only_containerd_can_do_is_refused_by_name() {
         ),
         (a_mount("bind", "{{ mount 0 }}", &["bind"]), "{{ mount 0 }}"),
         (
-            Mount {
+            MountRequest {
                 target: "/etc".to_owned(),
                 ..a_mount("bind", "/src", &["bind"])
             },

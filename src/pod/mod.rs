@@ -11,16 +11,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use containerd_shim_protos::api::{CreateTaskRequest, DeleteResponse};
 use tokio::sync::watch;
 
 pub use self::shutdown::Shutdown;
-use crate::container::{self, Birthplace, Container, Error, Result, Shared};
+use crate::container::{self, Container, CreateRequest, Ended, Error, Result, Shared, ShimContext};
 
 /// The containers of one shim.
 #[derive(Debug)]
 pub struct Pod {
-    birthplace: Birthplace,
+    context: ShimContext,
     shutdown: Shutdown,
     slots: Mutex<HashMap<String, Slot>>,
 }
@@ -35,10 +34,10 @@ enum Slot {
 }
 
 impl Pod {
-    /// A pod without containers, whose containers are made in `birthplace`.
-    pub fn new(birthplace: Birthplace, shutdown: Shutdown) -> Arc<Self> {
+    /// A pod without containers, whose containers share `context`.
+    pub fn new(context: ShimContext, shutdown: Shutdown) -> Arc<Self> {
         Arc::new(Self {
-            birthplace,
+            context,
             shutdown,
             slots: Mutex::default(),
         })
@@ -49,7 +48,7 @@ impl Pod {
     ///
     /// # Errors
     /// If the id is taken, or the container cannot be made; nothing of it is then left.
-    pub async fn create(self: &Arc<Self>, request: CreateTaskRequest) -> Result<Container> {
+    pub async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<Container> {
         let id = request.id.clone();
         let (under_way, ended) = watch::channel(());
         match self.slots().entry(id.clone()) {
@@ -58,13 +57,11 @@ impl Pod {
         };
         let pod = Arc::clone(self);
         let work = tokio::spawn(async move {
-            let made = container::create(&pod.birthplace, &request).await;
+            let id = request.id.clone();
+            let made = container::create(&pod.context, request).await;
             match &made {
-                Ok(container) => {
-                    pod.slots()
-                        .insert(request.id.clone(), Slot::Ready(container.clone()));
-                }
-                Err(_) => drop(pod.slots().remove(&request.id)),
+                Ok(container) => drop(pod.slots().insert(id, Slot::Ready(container.clone()))),
+                Err(_) => drop(pod.slots().remove(&id)),
             }
             drop(under_way);
             made
@@ -121,12 +118,12 @@ impl Pod {
     ///
     /// # Errors
     /// If it still runs or cannot be removed; it is then still there.
-    pub async fn delete(self: &Arc<Self>, id: &str) -> Result<DeleteResponse> {
+    pub async fn delete(self: &Arc<Self>, id: &str) -> Result<Ended> {
         let pod = Arc::clone(self);
         self.ask(id, move |container| async move {
-            let response = container.delete().await?;
+            let ended = container.delete().await?;
             pod.slots().remove(container.id());
-            Ok(response)
+            Ok(ended)
         })
         .await
     }
@@ -137,7 +134,7 @@ impl Pod {
     ///
     /// # Errors
     /// If it still runs, or is being deleted already.
-    pub async fn delete_exec(&self, id: &str, exec: String) -> Result<DeleteResponse> {
+    pub async fn delete_exec(&self, id: &str, exec: String) -> Result<Ended> {
         let delete = |container: Arc<Shared>| async move {
             Ok(tokio::spawn(
                 async move { container.delete_exec(&exec).await },

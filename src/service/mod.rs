@@ -3,6 +3,10 @@
 //! The messages are those of `containerd.task.v3.Task`; version 2 has the same ones, field by
 //! field, and is served by the same methods (`bootstrap::serve`).
 
+mod decode;
+mod encode;
+mod error;
+pub mod options;
 mod status;
 
 use std::sync::Arc;
@@ -16,16 +20,17 @@ use containerd_shim_protos::{
         StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse,
         UpdateTaskRequest, WaitRequest, WaitResponse,
     },
-    protobuf::{EnumOrUnknown, well_known_types::any::Any},
     shim_async::Task,
     ttrpc::{self, r#async::TtrpcContext},
 };
-use stasis_proc::{ExecConfig, StdioPaths};
 
-use self::status::{status, unimplemented};
+use self::{
+    error::Error,
+    status::{status, unimplemented},
+};
 use crate::{
     chain::chain,
-    container::{Error, Shared, pid_number},
+    container::{self, Shared, pid_number, the_shim_alone},
     pod::Pod,
 };
 
@@ -49,27 +54,20 @@ impl Task for Service {
         _: &TtrpcContext,
         request: CreateTaskRequest,
     ) -> ttrpc::Result<CreateTaskResponse> {
+        let request = decode::create(request).map_err(refused("create"))?;
         let container = self.pod.create(request).await.map_err(refused("create"))?;
-        let pid = pid_number(container.shared().init().pid());
-        Ok(CreateTaskResponse {
-            pid,
-            ..CreateTaskResponse::default()
-        })
+        Ok(encode::create(pid_number(container.shared().init().pid())))
     }
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> ttrpc::Result<StartResponse> {
         let exec = request.exec_id;
-        let pid = self
-            .pod
+        self.pod
             .ask(&request.id, |container| async move {
                 container.start(&exec).await
             })
             .await
-            .map_err(refused("start"))?;
-        Ok(StartResponse {
-            pid: pid_number(Some(pid)),
-            ..StartResponse::default()
-        })
+            .map(encode::start)
+            .map_err(refused("start"))
     }
 
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> ttrpc::Result<StateResponse> {
@@ -77,8 +75,9 @@ impl Task for Service {
             Ok(container) => container
                 .shared()
                 .state(&request.exec_id)
+                .map(encode::state)
                 .map_err(refused("state")),
-            Err(Error::Creating(id)) => Ok(being_created(id)),
+            Err(container::Error::Creating(id)) => Ok(encode::being_created(id)),
             Err(error) => Err(refused("state")(error)),
         }
     }
@@ -89,10 +88,8 @@ impl Task for Service {
             .created(&request.id)
             .await
             .map_err(refused("wait"))?;
-        container
-            .shared()
-            .wait(&request.exec_id)
-            .await
+        let exit = container.shared().wait(&request.exec_id).await;
+        exit.map(|exit| encode::wait(&exit))
             .map_err(refused("wait"))
     }
 
@@ -100,7 +97,7 @@ impl Task for Service {
         let container = self.pod.get(&request.id).map_err(refused("kill"))?;
         container
             .shared()
-            .kill(&request)
+            .kill(&request.exec_id, request.signal, request.all)
             .await
             .map_err(refused("kill"))?;
         Ok(Empty::new())
@@ -112,29 +109,36 @@ impl Task for Service {
         request: DeleteRequest,
     ) -> ttrpc::Result<DeleteResponse> {
         let exec = request.exec_id;
-        let response = if exec.is_empty() {
+        let ended = if exec.is_empty() {
             self.pod.delete(&request.id).await
         } else {
             self.pod.delete_exec(&request.id, exec).await
         };
-        response.map_err(refused("delete"))
+        ended
+            .map(|ended| encode::delete(&ended))
+            .map_err(refused("delete"))
     }
 
     async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> ttrpc::Result<Empty> {
-        let id = request.id.clone();
-        self.pod
-            .ask(&id, |container: Arc<Shared>| async move {
-                container.exec(exec_config(&request)?).await
-            })
-            .await
-            .map_err(refused("exec"))?;
+        let exec = async {
+            let container = self.pod.created(&request.id).await?;
+            let process = decode::exec(request)?;
+            let verb = |container: Arc<Shared>| async move { container.exec(process).await };
+            Ok::<_, Error>(container.ask(verb).await?)
+        };
+        exec.await.map_err(refused("exec"))?;
         Ok(Empty::new())
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> ttrpc::Result<PidsResponse> {
         match self.pod.get(&request.id) {
-            Ok(container) => container.shared().pids().await.map_err(refused("pids")),
-            Err(Error::Creating(_)) => Ok(the_shim_alone()),
+            Ok(container) => container
+                .shared()
+                .pids()
+                .await
+                .map(encode::pids)
+                .map_err(refused("pids")),
+            Err(container::Error::Creating(_)) => Ok(encode::pids(the_shim_alone())),
             Err(error) => Err(refused("pids")(error)),
         }
     }
@@ -166,12 +170,13 @@ impl Task for Service {
         _: &TtrpcContext,
         request: CheckpointTaskRequest,
     ) -> ttrpc::Result<Empty> {
-        let id = request.id.clone();
-        let verb = |container: Arc<Shared>| async move { container.checkpoint(&request).await };
-        self.pod
-            .ask(&id, verb)
-            .await
-            .map_err(refused("checkpoint"))?;
+        let checkpoint = async {
+            let container = self.pod.created(&request.id).await?;
+            let request = decode::checkpoint(request)?;
+            let verb = |container: Arc<Shared>| async move { container.checkpoint(request).await };
+            Ok::<_, Error>(container.ask(verb).await?)
+        };
+        checkpoint.await.map_err(refused("checkpoint"))?;
         Ok(Empty::new())
     }
 
@@ -197,12 +202,7 @@ impl Task for Service {
             .pod
             .get(&request.id)
             .map_or(0, |container| pid_number(container.shared().init().pid()));
-        Ok(ConnectResponse {
-            shim_pid: std::process::id(),
-            task_pid,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..ConnectResponse::default()
-        })
+        Ok(encode::connect(task_pid))
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<Empty> {
@@ -224,56 +224,10 @@ impl Task for Service {
 }
 
 /// Logs a refused request, here and nowhere below, and gives its status.
-fn refused(call: &'static str) -> impl Fn(Error) -> ttrpc::Error {
+fn refused<E: Into<Error>>(call: &'static str) -> impl Fn(E) -> ttrpc::Error {
     move |error| {
+        let error = error.into();
         tracing::info!("{call} refused: {}", chain(&error));
         status(error.kind(), &error)
     }
-}
-
-/// The state of a container whose Create has not ended: the API has no word for it, and this one
-/// makes no promise of a process.
-fn being_created(id: String) -> StateResponse {
-    use containerd_shim_protos::api::Status;
-    StateResponse {
-        id,
-        status: EnumOrUnknown::new(Status::CREATED),
-        ..StateResponse::default()
-    }
-}
-
-/// The processes of a container that has none: see `Shared::pids`.
-fn the_shim_alone() -> PidsResponse {
-    use containerd_shim_protos::api::ProcessInfo;
-    let pid = std::process::id();
-    let processes = vec![ProcessInfo {
-        pid,
-        ..ProcessInfo::default()
-    }];
-    PidsResponse {
-        processes,
-        ..PidsResponse::default()
-    }
-}
-
-fn exec_config(request: &ExecProcessRequest) -> Result<ExecConfig, Error> {
-    let document = request
-        .spec
-        .as_ref()
-        .map_or(&[][..], |Any { value, .. }| value);
-    let process = serde_json::from_slice(document).map_err(|source| Error::Invalid {
-        what: "process of an exec",
-        value: source.to_string(),
-        wanted: "the process document of the OCI runtime specification, as JSON",
-    })?;
-    Ok(ExecConfig {
-        id: request.exec_id.clone(),
-        stdio: StdioPaths {
-            stdin: request.stdin.clone(),
-            stdout: request.stdout.clone(),
-            stderr: request.stderr.clone(),
-            terminal: request.terminal,
-        },
-        process,
-    })
 }
