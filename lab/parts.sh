@@ -4,7 +4,8 @@
 # a lock, and renamed when it is whole.
 
 newest_containerd=${containerd_version#v}
-part_names=(forky trixie runsc runsc-2024 "containerd-$newest_containerd" image vm-forky vm-trixie)
+part_names=(forky trixie runsc runsc-2024 "containerd-$newest_containerd" image vm-forky vm-trixie
+  gvisor-shim runc-shim-rs)
 
 # part_key NAME: the directory's name. Other than `part_names`, "go" is the userland
 # in which Go modules are compiled.
@@ -13,6 +14,8 @@ part_key() {
   forky | trixie | go) echo "$1-$(packages_of "$1" | digest "$lab_mirror")" ;;
   runsc) echo "runsc-$runsc_version" ;;
   runsc-2024) echo "runsc-$runsc_2024_version" ;;
+  gvisor-shim) echo "gvisor-shim-$runsc_version" ;;
+  runc-shim-rs) echo "runc-shim-rs-$runc_shim_rs_version" ;;
   "containerd-$newest_containerd") echo "containerd-$containerd_version" ;;
   vm-forky | vm-trixie) echo "$1-$({ packages_of "$1" && cat "$lab/disk.sh"; } | digest "$lab_mirror")" ;;
   image) echo "image-$(digest "$image_ref $(part_key forky)" <"$lab/image.sh")" ;;
@@ -31,7 +34,8 @@ part_size() {
   forky | trixie) echo 900 ;;
   go) echo 1000 ;;
   vm-*) echo 1300 ;;
-  runsc | containerd-*) echo 2500 ;;
+  runsc | containerd-* | gvisor-shim) echo 2500 ;;
+  runc-shim-rs) echo 1000 ;;
   *) echo 100 ;;
   esac
 }
@@ -46,6 +50,7 @@ make_part() {
   case $name in
   forky | trixie | go) need_commands mmdebstrap ;;
   vm-*) need_commands mmdebstrap mke2fs ;;
+  runc-shim-rs) command -v cargo >/dev/null || die "$name: cargo is missing on this host" ;;
   esac
   need_disk "$cache" "$(part_size "$name")" "building $name"
   mkdir -p "$cache"/{parts,locks,logs}
@@ -59,7 +64,7 @@ make_part() {
     log=$cache/logs/$key.log
     started=$SECONDS
     case $name in
-    forky | trixie | go | vm-*) ;;
+    forky | trixie | go | vm-* | runc-shim-rs) ;;
     runsc-2024) make_part trixie ;;
     image) make_part forky ;;
     *) make_part go ;;
@@ -106,6 +111,8 @@ build_part() {
   case $1 in
   forky | trixie | go) build_userland "$1" "$2" ;;
   runsc) build_go "$2" "$runsc_version" "$runsc_module" ;;
+  gvisor-shim) in_go_userland "$2" "$lab/gvisor-shim" "$go_root/bin/go" "$runsc_version" "$2" ;;
+  runc-shim-rs) build_cargo "$2" "$runc_shim_rs_crate" "$runc_shim_rs_version" ;;
   runsc-2024) install -m 755 "$(part_path trixie)/usr/bin/runsc" "$2/runsc" ;;
   containerd-*)
     build_go "$2" "$containerd_version" "${containerd_programs[@]/#/$containerd_module/}"
@@ -136,11 +143,28 @@ build_userland() {
     --include="$packages" "$suite" "$2" ${lab_mirror:+"$lab_mirror"}
 }
 
-# build_go DIRECTORY VERSION PACKAGE...: in a lab on the userland "go", with the
-# host's way to the module proxy. Caches of the compiler go with that lab.
+# build_go DIRECTORY VERSION PACKAGE...
 build_go() {
-  local into=$1 version=$2 variable value bundle settings=()
+  local into=$1 version=$2
   shift 2
+  in_go_userland "$into" "$go_root/bin/go" install -ldflags='-s -w' "${@/%/@$version}"
+}
+
+# build_cargo DIRECTORY CRATE VERSION: by the host's cargo, as the shim under test is.
+build_cargo() {
+  # For the toolchain that the repository names.
+  cd "$repository" || return
+  nice setpriv --pdeathsig KILL cargo install --locked --root "$1/.root" \
+    --target-dir "$1/.target" --version "$3" "$2"
+  mv "$1"/.root/bin/* "$1"
+  rm -rf --one-file-system "$1/.root" "$1/.target"
+}
+
+# in_go_userland DIRECTORY COMMAND...: what writes into the directory, in a lab on the userland
+# "go", with the host's way to the module proxy. Caches of the compiler go with that lab.
+in_go_userland() {
+  local into=$1 variable value bundle settings=()
+  shift
   for variable in {http,https,no}_proxy {HTTP,HTTPS,NO}_PROXY; do
     [[ -z ${!variable:-} ]] || settings+=(--env "$variable=${!variable}")
   done
@@ -161,7 +185,7 @@ build_go() {
     "${settings[@]}" \
     --env GOBIN="$into" --env CGO_ENABLED=0 --env GOTOOLCHAIN=local --env GOFLAGS=-buildvcs=false \
     --env GOPATH=/scratch/go --env GOCACHE=/scratch/go-cache --env GOTMPDIR=/scratch \
-    -- "$go_root/bin/go" install -ldflags='-s -w' "${@/%/@$version}"
+    -- "$@"
   rm -f "$into/.ca.crt"
 }
 
