@@ -1,0 +1,125 @@
+//! The program of `make bench`, which runs in the lab (`benches/run` builds it and puts it there):
+//! it measures the shim, its peers and the engines alone, and judges nothing.
+//!
+//! Each part is a module that measures and returns a [`report::Section`]. What is compared takes
+//! turns. What the programs are is in [`peer`], how they are driven in [`containerd`] and
+//! [`command`].
+
+mod command;
+mod containerd;
+mod latency;
+mod peer;
+mod report;
+mod sample;
+mod svg;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+
+use crate::{
+    peer::{PEERS, Peer, Programs},
+    report::Section,
+};
+
+/// Measures the shim, its peers and the engines alone, and `stasis dump` against `criu dump`.
+#[derive(Debug, Parser)]
+#[command(name = "benches/run")]
+struct Arguments {
+    /// What to measure (all of it)
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+    /// How often, instead of each part's own number
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// Only peers whose name has this in it, such as `stasis` or `runc`; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    peer: Vec<String>,
+    /// Write the figures and pictures of these parts into docs/performance.md
+    #[arg(long)]
+    write: bool,
+    /// Only look whether the arguments are right
+    #[arg(long, hide = true)]
+    check: bool,
+    /// Where that is
+    #[arg(long, hide = true, default_value = "docs")]
+    docs: PathBuf,
+    #[command(flatten)]
+    programs: Programs,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// What calls take by ctr
+    Latency,
+}
+
+impl Part {
+    fn measure(self, plan: &Plan) -> Result<Section> {
+        match self {
+            Self::Latency => latency::measure(plan),
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Debug)]
+struct Plan {
+    programs: Programs,
+    peers: Vec<Peer>,
+    rounds: Option<u32>,
+}
+
+impl Plan {
+    /// How often a part measures that would do so `usual` times.
+    fn rounds(&self, usual: u32) -> u32 {
+        self.rounds.unwrap_or(usual)
+    }
+
+    /// The peers in the order of a round: another one is first in each.
+    fn turn(&self, round: u32) -> Vec<Peer> {
+        turn(&self.peers, round)
+    }
+}
+
+/// Things in the order of a round: another one is first in each.
+fn turn<T: Clone>(all: &[T], round: u32) -> Vec<T> {
+    let mut order = all.to_vec();
+    let first = usize::try_from(round).unwrap_or_default() % order.len().max(1);
+    order.rotate_left(first);
+    order
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let wanted = |peer: &Peer| {
+        let name = peer.key();
+        arguments.peer.is_empty() || arguments.peer.iter().any(|text| name.contains(text))
+    };
+    let plan = Plan {
+        peers: PEERS.into_iter().filter(wanted).collect(),
+        rounds: arguments.rounds,
+        programs: arguments.programs,
+    };
+    ensure!(!plan.peers.is_empty(), "no peer has such a name");
+    if arguments.check {
+        return Ok(());
+    }
+    let parts = if arguments.parts.is_empty() {
+        Part::value_variants().to_vec()
+    } else {
+        arguments.parts
+    };
+    for part in parts {
+        let section = part
+            .measure(&plan)
+            .with_context(|| format!("{part:?} cannot be measured"))?;
+        println!("{}", section.text());
+        if arguments.write {
+            section.write(&arguments.docs)?;
+        }
+    }
+    Ok(())
+}
