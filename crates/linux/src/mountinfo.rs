@@ -15,10 +15,7 @@ use rustix::{
     mount::{UnmountFlags, unmount},
 };
 
-use crate::{
-    lines::each_line,
-    procfs::{text, unescape},
-};
+use crate::lines::{each_line, text, unescape};
 
 /// The list of the calling thread, whose mount namespace may be its own.
 const OWN: &str = "/proc/thread-self/mountinfo";

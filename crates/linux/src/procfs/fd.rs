@@ -1,16 +1,19 @@
 //! `/proc/PID/fd/N` and `/proc/PID/fdinfo/N`: what a descriptor is of.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::File,
     io,
-    os::fd::BorrowedFd,
+    os::{
+        fd::BorrowedFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, makedev, openat, statx};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, makedev, openat, readlinkat, statx};
 
-use super::{begins, link, text};
-use crate::file::head;
+use crate::{file::head, lines::text};
 
 /// What is read of an fdinfo: the common fields come first, and an epoll's or inotify's go on and
 /// on.
@@ -140,6 +143,17 @@ pub(super) fn read(links: BorrowedFd<'_>, infos: BorrowedFd<'_>, fd: u32) -> io:
         master_of: info.terminal.filter(|_| rdev == PTMX),
         path,
     })
+}
+
+/// Where a link leads, in at most a page.
+pub(super) fn link(directory: BorrowedFd<'_>, name: &str) -> io::Result<PathBuf> {
+    let target = readlinkat(directory, name, Vec::new())?;
+    Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+}
+
+/// Does a path as the kernel gives it begin so?
+fn begins(path: &Path, prefix: &str) -> bool {
+    OsStr::as_bytes(path.as_os_str()).starts_with(prefix.as_bytes())
 }
 
 fn kind(path: &Path, mode: u32, rdev: u64) -> FileKind {

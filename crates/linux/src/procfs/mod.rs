@@ -19,18 +19,14 @@ mod tasks;
 mod tests;
 
 use std::{
-    ffi::{OsStr, OsString},
     fs::File,
     io::{self, BufReader},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::{OsStrExt, OsStringExt},
-    },
-    path::{Path, PathBuf},
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, readlinkat, statat},
+    fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, statat},
     io::Errno,
 };
 
@@ -43,7 +39,7 @@ pub use tasks::{children, threads};
 
 use crate::{
     file::head,
-    lines::each_line,
+    lines::{each_line, text},
     mountinfo::{self, Mount},
 };
 
@@ -234,7 +230,7 @@ impl Entry {
     }
 
     fn link(&self, name: &str) -> Result<PathBuf, Error> {
-        link(self.directory.as_fd(), name).map_err(|source| failure(self.pid, name, source))
+        fd::link(self.directory.as_fd(), name).map_err(|source| failure(self.pid, name, source))
     }
 
     fn strange(&self, what: &str) -> Error {
@@ -285,39 +281,6 @@ fn numbers(directory: &OwnedFd) -> io::Result<Vec<u32>> {
         numbers.extend(text::<u32>(entry?.file_name().to_bytes()));
     }
     Ok(numbers)
-}
-
-/// Where a link leads, in at most a page.
-fn link(directory: std::os::fd::BorrowedFd<'_>, name: &str) -> io::Result<PathBuf> {
-    let target = readlinkat(directory, name, Vec::new())?;
-    Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
-}
-
-/// A number or another word in ASCII.
-pub(crate) fn text<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
-    std::str::from_utf8(bytes).ok()?.trim().parse().ok()
-}
-
-/// A path as the kernel writes it in a table: blanks, line ends and backslashes in octal.
-pub(crate) fn unescape(word: &[u8]) -> PathBuf {
-    let mut path = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let [first, after @ ..] = rest {
-        let octal = match after {
-            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if *first == b'\\' => {
-                Some(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'))
-            }
-            _ => None,
-        };
-        path.push(octal.unwrap_or(*first));
-        rest = if octal.is_some() { &after[3..] } else { after };
-    }
-    PathBuf::from(OsString::from_vec(path))
-}
-
-/// Does a path as the kernel gives it begin so?
-fn begins(path: &Path, prefix: &str) -> bool {
-    OsStr::as_bytes(path.as_os_str()).starts_with(prefix.as_bytes())
 }
 
 fn is_gone(error: &io::Error) -> bool {

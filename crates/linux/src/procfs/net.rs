@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::text;
+use crate::lines::text;
 
 /// A family of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,6 +1,6 @@
 //! `/proc/PID/stat`: one line of numbers around a name that may contain anything.
 
-use super::text;
+use crate::lines::text;
 
 /// What is used of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

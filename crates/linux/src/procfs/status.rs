@@ -1,6 +1,6 @@
 //! `/proc/PID/status`: a heading and its values on each line.
 
-use super::text;
+use crate::lines::text;
 
 /// The users and groups of a process: real, effective, saved and file system's, then the
 /// supplementary groups.

@@ -48,13 +48,6 @@ fn a_process_that_was_reaped_is_gone_though_its_directory_is_held() {
 }
 
 #[test]
-fn only_octal_escapes_are_undone() {
-    assert_eq!(unescape(br"/a\040b\011c\134d"), Path::new("/a b\tc\\d"));
-    assert_eq!(unescape(br"/a\4"), Path::new(r"/a\4"));
-    assert_eq!(unescape(br"/\777"), Path::new(r"/\777"));
-}
-
-#[test]
 fn a_mapping_is_known_by_the_end_of_its_line() {
     let entry = Entry::open(process::id()).unwrap();
     assert!(entry.maps("[stack]").unwrap());
