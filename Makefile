@@ -28,7 +28,7 @@ lab-test: ## Test the lab itself
 	lab/lab install vm
 	lab/test
 
-criu: ## Run the tests of crates/criu with the real CRIU, in the lab and its virtual machine
+criu: ## Run the tests of crates/criu and crates/plain with the real CRIU, in the lab and its virtual machine
 	lab/lab install vm
 	tests/criu
 

@@ -3,7 +3,8 @@
 use std::{fmt, process::ExitCode};
 
 use serde_json::json;
-use stasis_criu::{Error, pages::PagesError, process::ProcessError};
+use stasis_criu::{Error, pages::PagesError};
+use stasis_plain::ProcessError;
 
 use crate::{
     output::{Output, complain, one_line},
@@ -159,7 +160,6 @@ fn kind_of_call(error: &Error) -> &'static str {
         Error::Start { .. } => "start",
         Error::Prepare { .. } => "prepare",
         Error::Pages { .. } => PAGES,
-        Error::Processes { source, .. } => kind_of_process(source),
         Error::Failed { .. } => "failed",
         Error::NoReply { .. } => "no-reply",
         Error::Protocol { .. } => "protocol",
@@ -170,7 +170,7 @@ fn kind_of_call(error: &Error) -> &'static str {
         Error::Cancelled { .. } => CANCELLED,
         Error::Deadline { .. } => DEADLINE,
         Error::Closed { .. } => "closed",
-        Error::Unavailable { .. } => UNAVAILABLE,
+        Error::Processes { .. } | Error::Unavailable { .. } => UNAVAILABLE,
     }
 }
 
@@ -178,7 +178,6 @@ fn kind_of_process(error: &ProcessError) -> &'static str {
     match error {
         ProcessError::Gone { .. } => "gone",
         ProcessError::IoUring { .. }
-        | ProcessError::InternetSocket { .. }
         | ProcessError::Terminal { .. }
         | ProcessError::Stdio { .. } => UNAVAILABLE,
         ProcessError::Start { .. } => "start",

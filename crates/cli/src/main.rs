@@ -3,8 +3,8 @@
 //! `arguments` is what one can say, `commands` has one file for each verb. Beneath them: `signals`
 //! turns Ctrl-C into a cancellation, `progress` shows how far a dump has come, `streams` connects
 //! a process with the streams here and `drain` copies what it writes, `output` and `failure` say
-//! what came of it. What a dump or a restore is, is the business of `stasis_criu`; nothing here
-//! knows CRIU.
+//! what came of it. What a dump or a restore is, is the business of `stasis_criu`, and what
+//! processes need for it that of `stasis_plain`; nothing here knows CRIU.
 
 #![forbid(unsafe_code)]
 

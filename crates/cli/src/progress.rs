@@ -13,7 +13,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use stasis_criu::process::ProcessState;
+use stasis_plain::ProcessState;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::output::{Output, complain};

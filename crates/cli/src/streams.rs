@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use rustix::termios::{
     OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
-use stasis_criu::process::{Attached, Exit, Managed, ProcessError, Size};
+use stasis_plain::{Attached, Exit, Managed, ProcessError, Size};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,

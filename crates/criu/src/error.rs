@@ -6,12 +6,12 @@ use thiserror::Error;
 
 use crate::{
     child::SpawnError,
+    client::UndumpableSocket,
     diagnosis::Diagnosis,
     link::ProtocolError,
     notify::{Hook, HookError},
     options::OptionError,
     pages::PagesError,
-    process::ProcessError,
     request::Request,
     undo::Leftover,
 };
@@ -62,7 +62,7 @@ pub enum Error {
         /// What was asked for.
         request: Request,
         /// What.
-        source: ProcessError,
+        source: UndumpableSocket,
     },
     /// CRIU tried and failed.
     #[error("the {request} failed: {diagnosis}{left}")]

@@ -1,42 +1,33 @@
-//! A client for CRIU: everything that its RPC offers, typed and async, and what has to be known of
-//! processes to dump and restore them.
+//! A client for CRIU: everything that its RPC offers, typed and async.
 //!
 //! ```no_run
 //! use std::{path::Path, time::Duration};
 //!
-//! use stasis_criu::{
-//!     Criu, Options,
-//!     process::{DumpPlan, ProcessState, RestorePlan, RestoreStdio},
-//! };
+//! use stasis_criu::{Criu, Options};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let criu = Criu::new();
 //! let images = Path::new("/var/lib/images/1");
 //!
-//! // What cannot be dumped is refused here, before anything is frozen.
-//! let plan = DumpPlan::detect(4711)?;
-//! plan.state().save(images)?;
-//! let options = plan.apply(Options::new(images));
+//! let options = Options::new(images).pid(4711);
 //! let dumped = criu.dump(&options).within(Duration::from_secs(30)).await?;
 //! if let Some(stats) = dumped.stats {
 //!     println!("frozen for {:?}, {} pages", stats.frozen, stats.pages.written);
 //! }
-//! plan.gone().await?;
 //!
 //! // Back again, here or on another machine.
-//! let plan = RestorePlan::new(&ProcessState::reload(images)?, RestoreStdio::Keep)?;
-//! let restored = criu.restore(&plan.apply(Options::new(images))).await?;
-//! let process = plan.take_over(restored.pid.as_raw_pid().cast_unsigned())?;
-//! println!("{:?}", process.exited().await?);
+//! let restored = criu.restore(&Options::new(images)).await?;
+//! println!("process {} goes on", restored.pid.as_raw_pid());
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! What a tree of processes needs of these options, and how it is run so that it can be dumped, is
+//! the business of the crate `stasis_plain`, or of a container's runtime.
+//!
 //! # Layers
 //! Each can be used without those above it.
 //!
-//! - [`process`]: running processes so that they can be dumped, finding out what a tree needs,
-//!   remembering it beside the images, taking over what was restored.
 //! - [`Criu`]: the calls. [`Criu::dump`] and its like give a [`Call`], which is made when it is
 //!   awaited; hooks ([`Notify`]), a deadline and a way to cancel it are added before.
 //!   [`Criu::prepare`] opens a [`Connection`] for several.
@@ -75,7 +66,6 @@ mod link;
 mod notify;
 pub mod options;
 pub mod pages;
-pub mod process;
 mod request;
 pub mod rpc;
 mod stats;
@@ -88,7 +78,7 @@ mod version;
 pub use child::SpawnError;
 pub use client::{
     Call, Connection, Criu, Dumped, Features, GRACE, IgnoredHook, PageServerChild,
-    PageServerStarted, PreDumped, Restored,
+    PageServerStarted, PreDumped, Restored, UndumpableSocket,
 };
 pub use diagnosis::{CrErrno, Diagnosis, Evidence, KnownCause, Log, diagnose};
 pub use error::{Error, Left};

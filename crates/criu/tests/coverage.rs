@@ -1,5 +1,5 @@
 //! `docs/criu-coverage.md` against what it is about: `proto/rpc.proto`, the table of options, the
-//! hooks, and the public items of this crate's sources.
+//! hooks, and the public items of this crate and of plain processes.
 
 #![expect(clippy::tests_outside_test_module, reason = "this whole file is one")]
 
@@ -217,13 +217,15 @@ fn key(row: &Row) -> String {
     }
 }
 
-/// The public items of the crate: a type's name, a type's with a member's, a function's.
+/// The public items: a type's name, a type's with a member's, a function's.
 struct Items(BTreeSet<String>);
 
 impl Items {
     fn read() -> Self {
         let mut items = Self(BTreeSet::new());
-        items.read_directory(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+        for sources in ["src", "../plain/src"] {
+            items.read_directory(&Path::new(env!("CARGO_MANIFEST_DIR")).join(sources));
+        }
         items
     }
 

@@ -10,10 +10,8 @@ use std::{
 use anyhow::Context as _;
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use stasis_criu::{
-    Error, HookResult, Notify,
-    process::{DumpPlan, FILE_NAME, Managed, ProcessError, State},
-};
+use stasis_criu::{Error, HookResult, Notify};
+use stasis_plain::{DumpPlan, FILE_NAME, Liveness, Managed, ProcessError};
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -65,7 +63,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
     let pid = target.process().pid();
     let after = match target.process().state() {
         // One that was stopped before is left so.
-        Ok(State::Stopped) if arguments.leave_running || arguments.leave_stopped => "stopped",
+        Ok(Liveness::Stopped) if arguments.leave_running || arguments.leave_stopped => "stopped",
         _ if arguments.leave_running => "running",
         _ if gone(target.process(), &hooks.plan).await => "ended",
         _ => {

@@ -10,7 +10,8 @@ mod target;
 
 use std::process::ExitCode;
 
-use stasis_criu::{Criu, process::Exit};
+use stasis_criu::Criu;
+use stasis_plain::Exit;
 
 use crate::{
     arguments::{Arguments, Command},

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use stasis_criu::process::DumpPlan;
+use stasis_plain::DumpPlan;
 
 use super::{
     Context, Ended,

@@ -9,11 +9,9 @@ use std::{
 use anyhow::Context as _;
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use stasis_criu::{
-    Error, HookResult, Notify, RestoreStats,
-    process::{
-        Managed, ProcessError, ProcessState, RestorePlan, RestoreStdio, adapters::write_pid_file,
-    },
+use stasis_criu::{Error, HookResult, Notify, RestoreStats};
+use stasis_plain::{
+    Managed, ProcessError, ProcessState, RestorePlan, RestoreStdio, adapters::write_pid_file,
 };
 
 use super::{Context, Ended, target::micros};

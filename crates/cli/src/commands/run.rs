@@ -4,7 +4,6 @@ use std::io::{self, IsTerminal as _};
 
 use anyhow::Context as _;
 use serde_json::json;
-use stasis_criu::process;
 
 use super::{Context, Ended};
 use crate::{
@@ -15,7 +14,7 @@ use crate::{
 
 /// Runs it, and waits for its end unless it is detached.
 pub async fn run(context: &mut Context<'_>, arguments: &Run) -> anyhow::Result<Ended> {
-    let mut run = process::Run::new(&arguments.program)
+    let mut run = stasis_plain::Run::new(&arguments.program)
         .args(arguments.arguments.iter().cloned())
         .stdio(stdio(&arguments.streams));
     if let Some(directory) = &arguments.chdir {
@@ -37,15 +36,15 @@ pub async fn run(context: &mut Context<'_>, arguments: &Run) -> anyhow::Result<E
     streams::until_end(context, process).await.map(Ended::With)
 }
 
-fn stdio(streams: &Streams) -> process::Stdio {
+fn stdio(streams: &Streams) -> stasis_plain::Stdio {
     match &streams.log {
-        Some(log) => process::Stdio::Log(log.clone()),
-        None if !streams.attach => process::Stdio::Null,
+        Some(log) => stasis_plain::Stdio::Log(log.clone()),
+        None if !streams.attach => stasis_plain::Stdio::Null,
         None if io::stdin().is_terminal() && io::stdout().is_terminal() => {
-            process::Stdio::Terminal {
+            stasis_plain::Stdio::Terminal {
                 size: streams::size_here(),
             }
         }
-        None => process::Stdio::Pipes,
+        None => stasis_plain::Stdio::Pipes,
     }
 }

@@ -9,10 +9,8 @@ use std::{
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use stasis_criu::{
-    DumpStats, Error, Pages,
-    process::{Managed, ProcessError, State},
-};
+use stasis_criu::{DumpStats, Error, Pages};
+use stasis_plain::{Liveness, Managed, ProcessError};
 
 use crate::failure::Fate;
 
@@ -20,7 +18,7 @@ use crate::failure::Fate;
 #[derive(Debug)]
 pub struct Target {
     process: Managed,
-    before: State,
+    before: Liveness,
 }
 
 impl Target {
@@ -40,13 +38,17 @@ impl Target {
     pub fn fate(&self, error: &Error) -> Fate {
         let pid = self.process.pid();
         Fate(match (self.process.state(), self.before) {
-            (Ok(State::Running), _) if !error.left().is_empty() => format!("process {pid} runs on"),
-            (Ok(State::Running), _) => format!("process {pid} runs on as before"),
-            (Ok(State::Stopped), State::Stopped) => format!("process {pid} is stopped as before"),
-            (Ok(State::Stopped), _) => {
+            (Ok(Liveness::Running), _) if !error.left().is_empty() => {
+                format!("process {pid} runs on")
+            }
+            (Ok(Liveness::Running), _) => format!("process {pid} runs on as before"),
+            (Ok(Liveness::Stopped), Liveness::Stopped) => {
+                format!("process {pid} is stopped as before")
+            }
+            (Ok(Liveness::Stopped), _) => {
                 format!("process {pid} is stopped, and goes on after `kill -CONT {pid}`")
             }
-            (Ok(State::Zombie | State::Exited(_)), _) => format!("process {pid} has ended"),
+            (Ok(Liveness::Zombie | Liveness::Exited(_)), _) => format!("process {pid} has ended"),
             (Err(_), _) => format!("what became of process {pid} cannot be told"),
         })
     }

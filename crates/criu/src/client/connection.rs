@@ -5,7 +5,7 @@ use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 use rustix::process::Pid;
 
 use super::{
-    Call, Criu,
+    Call, Criu, internet_sockets,
     judge::{Judge, there},
     outcome::{self, Answer, Dumped, Features, Finish, PageServerStarted, PreDumped},
 };
@@ -13,6 +13,7 @@ use crate::{
     Error, NoHooks, Notify, Options, Request, Version,
     link::{End, Endpoint, Link, ProtocolError},
     stats::DumpStats,
+    swrk::pid,
     unknown::MalformedMessage,
 };
 
@@ -266,7 +267,10 @@ impl Connection {
             options.check(request, Some(&version))?;
         }
         if request == Request::Dump {
-            call.refuse_sockets(&version)?;
+            // CRIU would find out when the processes are frozen.
+            let root = call.rendered.opts.pid.and_then(pid);
+            internet_sockets::refuse(root, &version)
+                .map_err(|source| Error::Processes { request, source })?;
         }
         if matches!(request, Request::PreDump | Request::SinglePreDump)
             && self.next == Next::Anything

@@ -12,11 +12,10 @@ use prost::Message as _;
 
 use super::Call;
 use crate::{
-    Error, Options, Request, Version,
+    Error, Options, Request,
     chain::Chain,
     link::{Endpoint, Job, PageSocket},
     pages::{self, CONNECT, PageServerClient},
-    process::{Tree, adapters},
     rpc::{CriuFeatures, CriuOpts, CriuPageServerInfo, CriuReq},
     swrk::pid,
     undo::{CreatedFiles, DumpRecovery, Freezer, RestoreRecovery, Undo},
@@ -90,23 +89,6 @@ impl<T> Call<'_, T> {
             program.callers_group = shell_job && self.request == Request::Restore;
         }
         endpoint
-    }
-
-    /// Looks for sockets that CRIU `version` cannot dump, which it would find out when the
-    /// processes are frozen.
-    pub(super) fn refuse_sockets(&self, version: &Version) -> Result<(), Error> {
-        let pid = self.rendered.opts.pid;
-        let pid = pid.and_then(|pid| u32::try_from(pid).ok());
-        let Some(pid) = pid.filter(|_| !adapters::can_dump_internet_sockets(version)) else {
-            return Ok(());
-        };
-        let request = self.request;
-        match Tree::read(pid) {
-            Ok(tree) => adapters::refuse_internet_sockets(&tree, version)
-                .map_err(|source| Error::Processes { request, source }),
-            // CRIU has its own word for it.
-            Err(_) => Ok(()),
-        }
     }
 
     /// The job that it is for the connection's thread.

@@ -2,6 +2,7 @@
 
 mod call;
 mod connection;
+mod internet_sockets;
 mod job;
 mod judge;
 mod outcome;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 
 pub use call::Call;
 pub use connection::Connection;
+pub use internet_sockets::UndumpableSocket;
 pub use outcome::{Dumped, Features, IgnoredHook, PageServerStarted, PreDumped, Restored};
 pub use page_server::PageServerChild;
 

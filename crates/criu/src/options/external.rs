@@ -76,7 +76,7 @@ impl Options {
 
     /// As [`external`](Self::external), unless the same is named already: that stays as it was named.
     #[must_use]
-    pub(crate) fn external_unless_named(self, resource: External) -> Self {
+    pub fn external_unless_named(self, resource: External) -> Self {
         let id = resource.id();
         match self.external.iter().any(|named| named.id() == id) {
             true => self,

@@ -132,7 +132,7 @@ impl Options {
     }
 
     /// Whether `ext_unix_sk` is set.
-    pub(crate) fn takes_ext_unix_sk(&self) -> bool {
+    pub fn takes_ext_unix_sk(&self) -> bool {
         self.files.ext_unix_sk
     }
 
@@ -151,7 +151,7 @@ impl Options {
     }
 
     /// Whether `file_locks` is set.
-    pub(crate) fn takes_file_locks(&self) -> bool {
+    pub fn takes_file_locks(&self) -> bool {
         self.files.file_locks
     }
 
@@ -193,7 +193,7 @@ impl Options {
 
     /// As [`inherit_fd`](Self::inherit_fd), unless there is one for the same key already.
     #[must_use]
-    pub(crate) fn inherit_fd_unless_given(self, inherited: InheritedFd) -> Self {
+    pub fn inherit_fd_unless_given(self, inherited: InheritedFd) -> Self {
         let mut given = self.files.inherited.iter();
         match given.any(|given| given.key == inherited.key) {
             true => self,

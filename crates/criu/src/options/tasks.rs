@@ -196,7 +196,7 @@ impl Options {
     }
 
     /// Whether `shell_job` is set.
-    pub(crate) fn is_shell_job(&self) -> bool {
+    pub fn is_shell_job(&self) -> bool {
         self.tasks.shell_job
     }
 

@@ -77,7 +77,7 @@ impl Options {
     }
 
     /// Whether `tcp_established` is set.
-    pub(crate) fn takes_tcp_established(&self) -> bool {
+    pub fn takes_tcp_established(&self) -> bool {
         self.tcp.established
     }
 

@@ -6,17 +6,13 @@ mod about;
 mod cancelled;
 mod cancelling;
 mod certificates;
-mod conversation;
+#[allow(dead_code, reason = "the tests of plain processes use more of it")]
 mod exerciser;
-mod hooks;
 mod killed;
-mod outcomes;
 mod pages;
 mod programs;
-mod refusals;
 mod rounds;
 mod service;
 #[path = "../support/sys.rs"]
 mod sys;
-mod tree;
 mod victim;
