@@ -105,12 +105,8 @@ fn what_is_wrong(said: &str) -> String {
 /// The error, what it comes from, and what became of the processes.
 fn line(error: &anyhow::Error) -> String {
     let fate = error.downcast_ref::<Fate>();
-    let chain: Vec<String> = error
-        .chain()
-        .skip(usize::from(fate.is_some()))
-        .map(ToString::to_string)
-        .collect();
-    let mut line = chain.join(": ");
+    let mut causes = error.chain().skip(usize::from(fate.is_some()));
+    let mut line = causes.next().map(stasis_linux::chain).unwrap_or_default();
     if let Some(fate) = fate {
         line.push_str("; ");
         line.push_str(&fate.0);

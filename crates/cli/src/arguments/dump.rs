@@ -17,7 +17,7 @@ use super::{
 #[derive(Debug, Args)]
 pub struct Dump {
     #[command(flatten)]
-    pub tree: Tree,
+    pub target: DumpTarget,
 
     #[command(flatten)]
     pub images: Images,
@@ -48,7 +48,7 @@ impl Dump {
             .options()?
             .leave_running(self.leave_running)
             .leave_stopped(self.leave_stopped);
-        let options = self.tree.apply(self.memory.apply(options));
+        let options = self.target.apply(self.memory.apply(options));
         Ok(self.files.apply(self.both.apply(options))?)
     }
 }
@@ -57,7 +57,7 @@ impl Dump {
 #[derive(Debug, Args)]
 pub struct PreDump {
     #[command(flatten)]
-    pub tree: Tree,
+    pub target: DumpTarget,
 
     #[command(flatten)]
     pub images: Images,
@@ -79,7 +79,7 @@ pub struct PreDump {
 impl PreDump {
     /// The options that it has.
     pub fn options(&self) -> anyhow::Result<Options> {
-        let mut options = self.tree.apply(self.memory.apply(self.images.options()?));
+        let mut options = self.target.apply(self.memory.apply(self.images.options()?));
         if let Some(mode) = self.pre_dump_mode {
             options = options.pre_dump_mode(match mode {
                 Read::Splice => PreDumpMode::Splice,
@@ -102,7 +102,7 @@ pub enum Read {
 /// Which processes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = PROCESSES)]
-pub struct Tree {
+pub struct DumpTarget {
     /// The process, with all that descend from it
     #[arg(short = 't', long = "tree", value_name = "PID",
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -117,7 +117,7 @@ pub struct Tree {
     pub freeze_cgroup: Option<PathBuf>,
 }
 
-impl Tree {
+impl DumpTarget {
     fn apply(&self, options: Options) -> Options {
         let mut options = options.pid(self.pid);
         if let Some(timeout) = self.timeout {

@@ -91,7 +91,7 @@ fn a_path_may_begin_where_the_command_was_started() {
     let paths = [
         (&dump.images.config, "c"),
         (&dump.both.root, "r"),
-        (&dump.tree.freeze_cgroup, "f"),
+        (&dump.target.freeze_cgroup, "f"),
         (&dump.files.irmap_scan_path.first().cloned(), "i"),
         (&tls.tls_cacert, "a"),
         (&tls.tls_cacrl, "l"),

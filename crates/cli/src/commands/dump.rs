@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use stasis_criu::{Error, HookResult, Notify};
+use stasis_criu::{Dumped, Error, HookResult, Notify};
 use stasis_plain::{DumpPlan, FILE_NAME, Liveness, Managed, ProcessError};
 use tokio::time::{sleep, timeout};
 
@@ -28,8 +28,8 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Dumps.
 pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<Ended> {
     let options = arguments.options()?;
-    let target = Target::hold(arguments.tree.pid)?;
-    let plan = DumpPlan::detect(arguments.tree.pid)?.chosen(&options);
+    let target = Target::hold(arguments.target.pid)?;
+    let plan = DumpPlan::detect(arguments.target.pid)?.chosen(&options);
     let options = arguments.both.over(plan.apply(options));
     let directory = Directory::make(&arguments.images.images_dir)?;
     let progress = match arguments.memory.page_server {
@@ -60,12 +60,23 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
             return Err(anyhow::Error::from(error).context(fate));
         }
     };
-    let pid = target.process().pid();
-    let after = match target.process().state() {
+    let after = after(context, arguments, &target, &hooks.plan).await;
+    report(context, arguments, &target, after, &dumped, took)?;
+    Ok(Ended::Done)
+}
+
+/// What is left of the process, in a word.
+async fn after(
+    context: &Context<'_>,
+    arguments: &Dump,
+    target: &Target,
+    plan: &DumpPlan,
+) -> &'static str {
+    match target.process().state() {
         // One that was stopped before is left so.
         Ok(Liveness::Stopped) if arguments.leave_running || arguments.leave_stopped => "stopped",
         _ if arguments.leave_running => "running",
-        _ if gone(target.process(), &hooks.plan).await => "ended",
+        _ if gone(target.process(), plan).await => "ended",
         _ => {
             context.output.remark(
                 "what was dumped is a zombie still, since its parent does not take its status; it \
@@ -73,7 +84,19 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
             );
             "zombie"
         }
-    };
+    }
+}
+
+/// Says what was dumped.
+fn report(
+    context: &Context<'_>,
+    arguments: &Dump,
+    target: &Target,
+    after: &str,
+    dumped: &Dumped,
+    took: Duration,
+) -> anyhow::Result<()> {
+    let pid = target.process().pid();
     let figures = dumped.stats.as_ref();
     let mut text = format!("dumped process {pid}, which ");
     text.push_str(match after {
@@ -94,8 +117,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
         "stats": figures.map_or(Value::Null, stats),
     });
     let said = context.output.report(&text, &json);
-    said.context(Fate(text))?;
-    Ok(Ended::Done)
+    said.context(Fate(text))
 }
 
 /// Waits until nothing is left of the tree, so that it can be restored at once.

@@ -15,8 +15,8 @@ use crate::{arguments::PreDump, failure::Fate, progress::Progress};
 /// Dumps memory.
 pub async fn run(context: &mut Context<'_>, arguments: &PreDump) -> anyhow::Result<Ended> {
     let options = arguments.options()?;
-    let target = Target::hold(arguments.tree.pid)?;
-    let plan = DumpPlan::detect(arguments.tree.pid)?;
+    let target = Target::hold(arguments.target.pid)?;
+    let plan = DumpPlan::detect(arguments.target.pid)?;
     let options = arguments.both.over(plan.apply(options));
     let directory = Directory::make(&arguments.images.images_dir)?;
     let progress = match arguments.memory.page_server {

@@ -374,14 +374,7 @@ fn parse(text: &str) -> Result<External, &'static str> {
             no_value(External::Terminal { rdev, dev })
         }
         "unix" => no_value(External::UnixSocket { inode: inode(key)? }),
-        "veth" => {
-            let value = needed()?;
-            let pair = match value.split_once('@') {
-                None => VethPair::new(key, value),
-                Some((outside, bridge)) => VethPair::new(key, outside).bridge(bridge),
-            };
-            Ok(External::Veth(pair))
-        }
+        "veth" => Ok(External::Veth(veth(key, &needed()?))),
         "macvlan" => Ok(External::Macvlan {
             device: own(key),
             parent: needed()?,
@@ -399,6 +392,13 @@ fn parse(text: &str) -> Result<External, &'static str> {
             key: needed()?,
         }),
         _ => Err(KINDS),
+    }
+}
+
+fn veth(inside: &str, value: &str) -> VethPair {
+    match value.split_once('@') {
+        None => VethPair::new(inside, value),
+        Some((outside, bridge)) => VethPair::new(inside, outside).bridge(bridge),
     }
 }
 

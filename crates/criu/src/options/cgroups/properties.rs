@@ -9,13 +9,7 @@
 //!  - "properties": ["cpu.shares", "cpu.cfs_period_us"]
 //! ```
 
-use std::{
-    fmt,
-    fs::File,
-    io::{self, Read as _},
-    path::Path,
-    str::FromStr,
-};
+use std::{fmt, io, path::Path, str::FromStr};
 
 use crate::options::error::OptionError;
 
@@ -124,14 +118,10 @@ pub(super) fn check_file(path: &Path) -> Result<(), OptionError> {
         path: path.to_owned(),
         source,
     };
-    let mut text = String::new();
-    let read = File::open(path)
-        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
-        .map_err(failed)?;
-    if u64::try_from(read).is_ok_and(|read| read > LARGEST_FILE) {
-        return Err(failed(io::Error::from(io::ErrorKind::FileTooLarge)));
-    }
-    match parse(&text) {
+    let bytes = stasis_linux::file::read(path, LARGEST_FILE).map_err(failed)?;
+    let text = str::from_utf8(&bytes)
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+    match parse(text) {
         Ok(_) => Ok(()),
         Err(at) => {
             let reason = "CRIU does not understand the file from here on";
