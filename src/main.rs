@@ -11,7 +11,6 @@
 
 mod bootstrap;
 mod bundle;
-mod chain;
 mod checkpoint;
 mod config;
 mod container;
@@ -26,11 +25,11 @@ mod spec;
 use std::{env, ffi::OsString, io, process::ExitCode, sync::Arc};
 
 use stasis_engine::Children;
+use stasis_linux::chain;
 use stasis_proc::ProcessMonitor;
 
 use crate::{
     bootstrap::{Environment, TaskService},
-    chain::chain,
     container::ShimContext,
     invoked_as::InvokedAs,
     pod::Pod,

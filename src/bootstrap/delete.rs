@@ -17,17 +17,19 @@ use containerd_shim::{
     protos::{api::DeleteResponse, protobuf::Message},
 };
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    process::{Pid, Signal},
 };
 use stasis_engine::{Children, Identity, Settings, Timeouts, connect, connect_as};
+use stasis_linux::{
+    Pidfd, chain,
+    procfs::{self, Stat},
+};
 use tokio::{runtime, time::timeout};
 
 use super::socket;
 use crate::{
     bundle::{self, RuntimeRecord},
-    chain::chain,
     mounts,
 };
 
@@ -37,18 +39,12 @@ const STATUS: u32 = 128 + 9;
 /// How long the runtime may take, and then the process that it should have ended. Together with
 /// the rest that is less than containerd's 5 s.
 const RUNTIME: Duration = Duration::from_secs(3);
-const KILL: Timespec = Timespec {
-    tv_sec: 1,
-    tv_nsec: 0,
-};
-const _: () = assert!(RUNTIME.as_secs() + KILL.tv_sec.unsigned_abs() < 5);
+const KILL: Duration = Duration::from_secs(1);
+const _: () = assert!(RUNTIME.as_secs() + KILL.as_secs() < 5);
 
-/// How much later than the file with its pid a process may seem to have started: the kernel
-/// counts its start in hundredths of a second, and clocks are adjusted.
+/// How much later than the file with its pid a process may seem to have started: the kernel tells
+/// its own start in whole seconds, and clocks are adjusted.
 const SLACK: Duration = Duration::from_secs(2);
-
-/// The unit of start times in `/proc/PID/stat`: `USER_HZ`, on every machine that runs runsc.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +66,7 @@ pub fn delete(flags: &Flags) -> Result<(), Error> {
         "" => env::current_dir().map_err(Error::Bundle)?,
         path => PathBuf::from(path),
     };
-    let init = Init::read(&bundle);
+    let init = RecordedInit::read(&bundle);
     match RuntimeRecord::read(&bundle) {
         Ok(Some(record)) => delete_in_runtime(record, &bundle),
         // The container was never about to be made.
@@ -131,12 +127,12 @@ fn settings(record: RuntimeRecord, bundle: &Path) -> Settings {
 }
 
 /// The container's init or sandbox, by the file that the runtime wrote.
-struct Init {
+struct RecordedInit {
     pid: u32,
     written: SystemTime,
 }
 
-impl Init {
+impl RecordedInit {
     fn read(bundle: &Path) -> Option<Self> {
         let pid = bundle::read(bundle, bundle::INIT_PID, bundle::MAX_LINE).ok()??;
         let written = fs::metadata(bundle.join(bundle::INIT_PID))
@@ -156,54 +152,34 @@ impl Init {
             return Ok(());
         };
         // First the pidfd, then the question: what it stands for cannot change in between.
-        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => pidfd,
+        let process = match Pidfd::take(pid) {
+            Ok(process) => process,
             Err(Errno::SRCH) => return Ok(()),
             Err(errno) => return Err(errno.into()),
         };
-        // In this order: where time passes between the two, what is ours does not become younger.
-        let file = self.written.elapsed().unwrap_or_default();
-        let process = match age_of_process(pid) {
-            Err(error) if is_gone(&error) => return Ok(()),
-            age => age?,
+        let stat = match process.entry().map(|entry| entry.stat()) {
+            None | Some(Err(procfs::Error::Gone { .. })) => return Ok(()),
+            Some(stat) => stat.map_err(io::Error::other)?,
         };
-        if process + SLACK < file {
+        if started(&stat)? > self.written + SLACK {
             return Ok(());
         }
-        match pidfd_send_signal(&pidfd, Signal::KILL) {
-            Ok(()) | Err(Errno::SRCH) => {}
-            Err(errno) => return Err(errno.into()),
+        process.send(Signal::KILL);
+        if process.ends_within(KILL) {
+            return Ok(());
         }
-        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&KILL))? {
-            0 => Err(io::Error::other(format!(
-                "process {pid} does not end",
-                pid = self.pid
-            ))),
-            _ => Ok(()),
-        }
+        Err(io::Error::other(format!(
+            "process {pid} does not end",
+            pid = self.pid
+        )))
     }
 }
 
-fn age_of_process(pid: Pid) -> io::Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
-    let uptime = fs::read_to_string("/proc/uptime")?;
-    age(&stat, &uptime).ok_or_else(|| io::Error::other("/proc says nothing of its start"))
-}
-
-/// Whether a process was reaped before its file in `/proc` was opened, or before it was read.
-fn is_gone(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::NOENT | Errno::SRCH))
-}
-
-/// The time since a process started, by `/proc/PID/stat` and `/proc/uptime` (proc(5)).
-fn age(stat: &str, uptime: &str) -> Option<Duration> {
-    // The second field is the program's name, which may hold anything but ends at the last
-    // parenthesis. The 22nd is the start.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let started: f64 = fields.split_whitespace().nth(19)?.parse().ok()?;
-    let up: f64 = uptime.split_whitespace().next()?.parse().ok()?;
-    Duration::try_from_secs_f64((up - started / TICKS_PER_SECOND).max(0.0)).ok()
+/// When a process started, by the clock that dates files.
+fn started(stat: &Stat) -> io::Result<SystemTime> {
+    let boot = procfs::boot_time().map_err(io::Error::other)?;
+    let since_boot = Duration::from_millis(stat.started.saturating_mul(10));
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_millis(boot) + since_boot)
 }
 
 fn remove_socket(bundle: &Path) -> io::Result<()> {
@@ -253,7 +229,7 @@ mod tests {
         let bundle = tempfile::tempdir().unwrap();
         let mut child = sleeper(bundle.path());
 
-        Init::read(bundle.path()).unwrap().end().unwrap();
+        RecordedInit::read(bundle.path()).unwrap().end().unwrap();
 
         use std::os::unix::process::ExitStatusExt;
         assert_eq!(child.wait().unwrap().signal(), Some(9));
@@ -263,7 +239,7 @@ mod tests {
     fn a_stranger_that_has_got_the_pid_is_left_alone() {
         let bundle = tempfile::tempdir().unwrap();
         let mut child = sleeper(bundle.path());
-        let mut init = Init::read(bundle.path()).unwrap();
+        let mut init = RecordedInit::read(bundle.path()).unwrap();
         init.written -= Duration::from_secs(3600);
 
         init.end().unwrap();
@@ -275,34 +251,38 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_reaped_meanwhile_is_gone_wherever_its_age_is_looked_for() {
+    fn a_process_that_was_reaped_is_gone() {
         let bundle = tempfile::tempdir().unwrap();
         let mut child = sleeper(bundle.path());
-        let pid = Pid::from_child(&child);
-        let stat = fs::File::open(format!("/proc/{}/stat", child.id())).unwrap();
-        age_of_process(pid).unwrap();
-
+        let init = RecordedInit::read(bundle.path()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
 
-        assert!(is_gone(&age_of_process(pid).unwrap_err()));
-        assert!(is_gone(&io::read_to_string(stat).unwrap_err()));
+        init.end().unwrap();
     }
 
     #[test]
-    fn an_age_is_read_past_any_program_name() {
-        let fields = "S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5000 1 1";
-        let stat = format!("7 (a) b (c) {fields}");
+    fn a_process_that_has_just_started_is_dated_now() {
+        let bundle = tempfile::tempdir().unwrap();
+        let mut child = sleeper(bundle.path());
+        let process = Pidfd::take(Pid::from_child(&child)).unwrap();
 
-        assert_eq!(age(&stat, "60.00 100.00\n"), Some(Duration::from_secs(10)));
-        assert_eq!(age("7 (a", "60.00"), None);
+        let started = started(&process.entry().unwrap().stat().unwrap()).unwrap();
+
+        let now = SystemTime::now();
+        assert!(
+            started < now + SLACK && started > now - Duration::from_secs(60),
+            "{started:?} for {now:?}"
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]
     fn a_bundle_without_anything_is_cleaned_without_an_error() {
         let bundle = tempfile::tempdir().unwrap();
 
-        assert!(Init::read(bundle.path()).is_none());
+        assert!(RecordedInit::read(bundle.path()).is_none());
         assert_eq!(RuntimeRecord::read(bundle.path()).unwrap(), None);
         remove_socket(bundle.path()).unwrap();
     }

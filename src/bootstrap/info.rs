@@ -14,11 +14,11 @@ use containerd_shim::protos::{
     types::introspection::{RuntimeInfo, RuntimeVersion},
 };
 use stasis_engine::Children;
+use stasis_linux::chain;
 use tokio::{runtime, time::timeout};
 
 use super::stdin;
 use crate::{
-    chain::chain,
     config::{self, Config},
     invoked_as::InvokedAs,
     service::options,

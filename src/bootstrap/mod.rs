@@ -20,7 +20,6 @@ mod shim_cgroup;
 mod socket;
 mod start;
 mod stdin;
-mod sys;
 mod unknown_service;
 
 pub use containerd_shim::parse;

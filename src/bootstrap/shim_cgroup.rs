@@ -8,7 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use crate::mounts::mountinfo;
+use stasis_linux::mountinfo::{self, Mount};
 
 /// Why the shim is not in its cgroup.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +43,16 @@ pub enum Error {
 /// # Errors
 /// If none has it, or one refuses.
 pub fn join(path: &str) -> Result<(), Error> {
-    let list = mountinfo::read().map_err(Error::Mounts)?;
-    join_below(mountinfo::cgroup_mounts(&list), path)
+    let mounts = mountinfo::mounts().map_err(Error::Mounts)?;
+    join_below(hierarchies(mounts), path)
+}
+
+/// Where the hierarchies of cgroup v1 and v2 are mounted.
+fn hierarchies(mounts: Vec<Mount>) -> impl Iterator<Item = PathBuf> {
+    mounts
+        .into_iter()
+        .filter(|mount| matches!(mount.fs_type.as_str(), "cgroup" | "cgroup2"))
+        .map(|mount| mount.mount_point)
 }
 
 fn join_below(hierarchies: impl Iterator<Item = PathBuf>, path: &str) -> Result<(), Error> {
@@ -79,6 +87,34 @@ fn join_below(hierarchies: impl Iterator<Item = PathBuf>, path: &str) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hierarchies_of_both_versions_are_found() {
+        let mount = |point: &str, fs_type: &str| Mount {
+            id: 37,
+            parent: 35,
+            major: 0,
+            minor: 29,
+            root: "/".into(),
+            mount_point: point.into(),
+            options: "rw".to_owned(),
+            fs_type: fs_type.to_owned(),
+            source: fs_type.into(),
+            fs_options: "rw".to_owned(),
+        };
+        let mounts = vec![
+            mount("/mnt", "ext3"),
+            mount("/sys/fs/cgroup/cpu", "cgroup"),
+            mount("/sys/fs/cgroup/unified", "cgroup2"),
+        ];
+
+        let found: Vec<_> = hierarchies(mounts).collect();
+
+        assert_eq!(
+            found,
+            ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"].map(Path::new)
+        );
+    }
 
     #[test]
     fn every_hierarchy_that_has_the_cgroup_is_joined() {

@@ -23,13 +23,13 @@ use std::{
 
 use containerd_shim::{Flags, StartOpts, bootstrap::LogLevel};
 use log::LevelFilter;
+use stasis_linux::sys;
 use tracing::warn;
 
 use super::{
     shim_cgroup,
     socket::{self, Socket},
     stdin::{self, StartRequest},
-    sys,
 };
 use crate::{
     bundle,

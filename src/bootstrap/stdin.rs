@@ -16,6 +16,7 @@ use containerd_shim::{
         protobuf::{Message, well_known_types::any::Any},
     },
 };
+use stasis_linux::file;
 
 /// How much is read at most; containerd caps its side at the same.
 const MAX_INPUT: u64 = 10 << 20;
@@ -121,14 +122,10 @@ pub fn read() -> Result<Vec<u8>, Error> {
 }
 
 fn read_capped(from: impl Read) -> Result<Vec<u8>, Error> {
-    let mut input = Vec::new();
-    from.take(MAX_INPUT + 1)
-        .read_to_end(&mut input)
-        .map_err(Error::Read)?;
-    if input.len() as u64 > MAX_INPUT {
-        return Err(Error::TooLong);
-    }
-    Ok(input)
+    file::whole(from, MAX_INPUT).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => Error::TooLong,
+        _ => Error::Read(error),
+    })
 }
 
 impl StartRequest {

@@ -5,13 +5,14 @@
 mod record;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    fs::{self, OpenOptions},
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
 use nix::fcntl::OFlag;
+use stasis_linux::file::{self, Directory};
 
 pub use self::record::{RecordError, RuntimeRecord};
 
@@ -46,25 +47,15 @@ pub fn write(bundle: &Path, name: &str, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// If it cannot be read, is longer, or is not text.
 pub fn read(bundle: &Path, name: &str, limit: u64) -> io::Result<Option<String>> {
-    let mut options = OpenOptions::new();
-    // Not blocking, should somebody have put a FIFO there.
-    options
-        .read(true)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
-    let file: File = match options.open(bundle.join(name)) {
+    let file = match Directory::from(bundle).open(Path::new(name)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut text = String::new();
-    file.take(limit + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > limit {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("longer than {limit} bytes"),
-        ));
-    }
-    Ok(Some(text))
+    let text = file::whole(file, limit)?;
+    String::from_utf8(text)
+        .map(Some)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 #[cfg(test)]

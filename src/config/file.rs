@@ -6,8 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,6 +14,7 @@ use std::{
 use log::LevelFilter;
 use serde::{Deserialize, Deserializer, de};
 use stasis_engine::{CheckpointOptions, Timeouts};
+use stasis_linux::file;
 
 use super::{duration, error::Error};
 
@@ -105,16 +105,16 @@ const CRI_OWN: [&str; 3] = ["TypeUrl", "ConfigPath", "ConfigBody"];
 impl File {
     /// Reads the file at `path`, which must exist.
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
-        let text = read(path).map_err(|source| Error::Read {
-            path: path.into(),
-            source,
-        })?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(Error::TooLong {
+        let text = read(path).map_err(|source| match source.kind() {
+            io::ErrorKind::FileTooLarge => Error::TooLong {
                 path: path.into(),
                 limit: MAX_FILE,
-            });
-        }
+            },
+            _ => Error::Read {
+                path: path.into(),
+                source,
+            },
+        })?;
         let place = path.display().to_string();
         let file = toml::from_str(&text).map_err(|error| parse_error(&place, &text, &error))?;
         checked(file, &place)
@@ -176,11 +176,8 @@ fn snake_case(name: &str) -> String {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    fs::File::open(path)?
-        .take(MAX_FILE + 1)
-        .read_to_string(&mut text)?;
-    Ok(text)
+    let text = file::read(path, MAX_FILE)?;
+    String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 fn checked(file: File, place: &str) -> Result<File, Error> {

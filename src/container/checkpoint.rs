@@ -5,11 +5,11 @@ use std::path::Path;
 use stasis_engine::{
     Afterwards, Checkpoint, CheckpointReport, EngineStatus, Error as EngineError, Kind, manifest,
 };
+use stasis_linux::chain;
 use stasis_proc::Checkpointing;
 
 use super::{Result, Shared};
 use crate::{
-    chain::chain,
     checkpoint::{self, CheckpointRequest, Error, ImageDir, Plan, Stopwatch},
     events::Event,
 };

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use stasis_linux::mountinfo::DetachError;
 use stasis_proc::ErrorKind;
 
 use super::options::MAX_DATA;
@@ -40,17 +41,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The system refused the unmount.
-    #[error("cannot unmount {target}", target = target.display())]
-    Unmount {
-        /// What.
-        target: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The list of mounts cannot be read.
-    #[error("cannot read the list of mounts")]
-    List(#[source] io::Error),
+    /// The mounts stay.
+    #[error(transparent)]
+    Detach(#[from] DetachError),
 }
 
 impl Error {
@@ -63,7 +56,7 @@ impl Error {
             Self::Mount { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 ErrorKind::NotFound
             }
-            Self::Mount { .. } | Self::Unmount { .. } | Self::List(_) => ErrorKind::Internal,
+            Self::Mount { .. } | Self::Detach(_) => ErrorKind::Internal,
         }
     }
 }

@@ -11,7 +11,6 @@
 //! an overlay's options it changes the directory of a pooled thread and leaves it so.
 
 mod error;
-pub mod mountinfo;
 mod options;
 
 use std::{
@@ -21,10 +20,10 @@ use std::{
 };
 
 use nix::{
-    errno::Errno,
     mount::{MntFlags, MsFlags, umount2},
     sched::{CloneFlags, unshare},
 };
+use stasis_linux::mountinfo;
 use tracing::warn;
 
 pub use self::error::Error;
@@ -60,7 +59,7 @@ impl RootfsMounts {
         // All are looked at before the first is made.
         let plans = mounts
             .iter()
-            .map(Plan::new)
+            .map(PlannedMount::new)
             .collect::<Result<Vec<_>, _>>()?;
         let mut mounted = Self { target: None };
         for plan in plans {
@@ -94,41 +93,11 @@ impl Drop for RootfsMounts {
 /// # Errors
 /// If the system refuses, for another reason than that nothing is mounted there.
 pub fn unmount(target: &Path) -> Result<(), Error> {
-    let Some(target) = resolve(target) else {
-        return Ok(());
-    };
-    let list = mountinfo::read().map_err(Error::List)?;
-    // The list has a mount before what is mounted on it or below it.
-    for point in mountinfo::mount_points(&list)
-        .filter(|point| point.starts_with(&target))
-        .rev()
-    {
-        // Lazily, since a process of the host may look into it at this moment, and not through
-        // a link, which could have been put there by the container.
-        match umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-            // Gone with one that it was below, or by somebody else's doing.
-            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
-            Err(errno) => {
-                return Err(Error::Unmount {
-                    target: point,
-                    source: errno.into(),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The path as the kernel lists it: absolute and without links on the way, `None` if the way does
-/// not exist. The last part is not followed.
-fn resolve(target: &Path) -> Option<PathBuf> {
-    let absolute = std::path::absolute(target).ok()?;
-    let parent = absolute.parent()?.canonicalize().ok()?;
-    Some(parent.join(absolute.file_name()?))
+    Ok(mountinfo::detach_below(target)?)
 }
 
 /// One mount, as it will be made.
-struct Plan {
+struct PlannedMount {
     /// How errors call it.
     name: String,
     kind: String,
@@ -138,7 +107,7 @@ struct Plan {
     directory: Option<PathBuf>,
 }
 
-impl Plan {
+impl PlannedMount {
     fn new(mount: &MountRequest) -> Result<Self, Error> {
         let name = MountName(mount).to_string();
         let unsupported = |what| Error::Unsupported {

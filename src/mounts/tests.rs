@@ -4,10 +4,7 @@ use std::fs;
 
 use stasis_proc::ErrorKind;
 
-use super::{
-    mountinfo::{cgroup_mounts, mount_points},
-    *,
-};
+use super::*;
 
 fn a_mount(kind: &str, source: &str, options: &[&str]) -> MountRequest {
     MountRequest {
@@ -140,23 +137,6 @@ fn options_beyond_a_page_are_refused_with_their_length() {
 }
 
 #[test]
-fn mountinfo_is_read_with_its_escapes_and_optional_fields() {
-    let mountinfo = b"36 35 98:0 /m1 /mnt\\040with\\134space rw,noatime master:1 shared:7 - ext3 /dev/root rw\n\
-        37 35 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
-        38 35 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
-        not a line of mountinfo\n";
-
-    let points: Vec<_> = mount_points(mountinfo).collect();
-    assert_eq!(points[0], Path::new("/mnt with\\space"));
-    assert_eq!(points.len(), 3);
-    let cgroups: Vec<_> = cgroup_mounts(mountinfo).collect();
-    assert_eq!(
-        cgroups,
-        ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"].map(Path::new)
-    );
-}
-
-#[test]
 fn unmounting_what_is_not_there_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
 
@@ -184,8 +164,9 @@ fn stage() -> tempfile::TempDir {
 }
 
 fn mounted_below(dir: &Path) -> usize {
-    let list = mountinfo::read().unwrap();
-    mount_points(&list)
+    let mounts = mountinfo::mounts().unwrap().into_iter();
+    mounts
+        .map(|mount| mount.mount_point)
         .filter(|point| point != dir && point.starts_with(dir))
         .count()
 }

@@ -23,13 +23,13 @@ use containerd_shim_protos::{
     shim_async::Task,
     ttrpc::{self, r#async::TtrpcContext},
 };
+use stasis_linux::chain;
 
 use self::{
     error::Error,
     status::{status, unimplemented},
 };
 use crate::{
-    chain::chain,
     container::{self, Shared, pid_number, the_shim_alone},
     pod::Pod,
 };

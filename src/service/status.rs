@@ -6,9 +6,8 @@
 use std::error::Error;
 
 use containerd_shim_protos::ttrpc::{self, Code};
+use stasis_linux::chain;
 use stasis_proc::ErrorKind;
-
-use crate::chain::chain;
 
 /// The ttrpc status of an error of some kind, its whole chain as the message.
 pub fn status(kind: ErrorKind, error: &dyn Error) -> ttrpc::Error {

@@ -5,11 +5,12 @@
 
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
+use stasis_linux::file;
 use stasis_proc::ErrorKind;
 
 /// The name of the spec in a bundle (OCI runtime specification, bundle.md).
@@ -54,14 +55,13 @@ impl Error {
 /// If there is none, or it is not JSON.
 pub fn read(bundle: &Path) -> Result<Value, Error> {
     let path = bundle.join(FILE);
-    let file = fs::File::open(&path).map_err(|source| Error::Read(path.clone(), source))?;
-    let mut text = Vec::new();
-    file.take(MAX_SIZE + 1)
-        .read_to_end(&mut text)
-        .map_err(|source| Error::Read(path.clone(), source))?;
-    if text.len() as u64 > MAX_SIZE {
-        return Err(Error::TooLarge(path));
-    }
+    let text = match file::read(&path, MAX_SIZE) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            return Err(Error::TooLarge(path));
+        }
+        Err(source) => return Err(Error::Read(path, source)),
+    };
     serde_json::from_slice(&text).map_err(|source| Error::Parse(path, source))
 }
 
