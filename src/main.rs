@@ -29,7 +29,7 @@ use stasis_linux::chain;
 use stasis_proc::ProcessMonitor;
 
 use crate::{
-    bootstrap::{Environment, TaskService},
+    bootstrap::{ServiceContext, TaskService},
     container::ShimContext,
     invoked_as::InvokedAs,
     pod::Pod,
@@ -67,17 +67,17 @@ fn act(args: &[OsString], invoked_as: InvokedAs) -> Result<(), Box<dyn std::erro
 }
 
 /// The task service of the server. Called inside its runtime, after it became a subreaper.
-fn tasks(environment: Environment) -> io::Result<TaskService> {
+fn tasks(given: ServiceContext) -> io::Result<TaskService> {
     let children = Children::default();
     let monitor = ProcessMonitor::new(children.clone());
     monitor.start_sweeper()?;
     let context = ShimContext {
-        namespace: environment.namespace,
-        invoked_as: environment.invoked_as,
+        namespace: given.namespace,
+        invoked_as: given.invoked_as,
         children,
         monitor,
-        publisher: environment.publisher,
+        publisher: given.publisher,
     };
-    let pod = Pod::new(context, environment.shutdown);
+    let pod = Pod::new(context, given.shutdown);
     Ok(Arc::new(Service::new(pod)))
 }

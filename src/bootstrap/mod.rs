@@ -12,8 +12,8 @@
 //!
 //! One file per action. Which action it is, main says; what the task service does is elsewhere.
 
-mod connection;
 mod delete;
+mod frame_stream;
 mod info;
 mod serve;
 mod shim_cgroup;
@@ -25,5 +25,5 @@ mod unknown_service;
 pub use containerd_shim::parse;
 pub use delete::delete;
 pub use info::{info, version};
-pub use serve::{Environment, TaskService, serve};
+pub use serve::{ServiceContext, TaskService, serve};
 pub use start::start;

@@ -42,7 +42,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use self::accept::Accept;
-use super::{connection::Shared, socket, stdin::TTRPC_ADDRESS, unknown_service};
+use super::{frame_stream::FrameWatch, socket, stdin::TTRPC_ADDRESS, unknown_service};
 use crate::{events::Publisher, invoked_as::InvokedAs, logging, pod::Shutdown};
 
 /// The name that containerd 1.6 to 1.7 use, and 2.x for shims of version 2.
@@ -101,7 +101,7 @@ pub type TaskService = Arc<dyn Task + Send + Sync>;
 
 /// What the server gives to the implementation of the task service.
 #[derive(Debug)]
-pub struct Environment {
+pub struct ServiceContext {
     /// The namespace of every container of this shim.
     pub namespace: String,
     /// The name the shim was started under.
@@ -118,7 +118,7 @@ pub struct Environment {
 /// If the process or the server cannot be set up; logged too, since nobody reads our stderr.
 pub fn serve<F>(flags: &Flags, invoked_as: InvokedAs, make: F) -> Result<(), Error>
 where
-    F: FnOnce(Environment) -> Result<TaskService, io::Error>,
+    F: FnOnce(ServiceContext) -> Result<TaskService, io::Error>,
 {
     // First, so that nothing that we ever start can escape to another parent.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
@@ -139,7 +139,7 @@ where
 
 fn run<F>(flags: &Flags, invoked_as: InvokedAs, make: F) -> Result<(), Error>
 where
-    F: FnOnce(Environment) -> Result<TaskService, io::Error>,
+    F: FnOnce(ServiceContext) -> Result<TaskService, io::Error>,
 {
     let listener = listener(flags)?;
     // SIGPIPE is ignored: Rust's runtime does that before main, and undoes it in children.
@@ -152,14 +152,14 @@ where
         let ttrpc_address = std::env::var(TTRPC_ADDRESS)
             .ok()
             .filter(|address| !address.is_empty());
-        let environment = Environment {
+        let context = ServiceContext {
             namespace: flags.namespace.clone(),
             invoked_as,
             publisher: Publisher::spawn(ttrpc_address.as_deref(), &flags.namespace),
             shutdown: Shutdown::new(),
         };
-        let (publisher, shutdown) = (environment.publisher.clone(), environment.shutdown.clone());
-        let task = make(environment).map_err(Error::set_up("make the task service"))?;
+        let (publisher, shutdown) = (context.publisher.clone(), context.shutdown.clone());
+        let task = make(context).map_err(Error::set_up("make the task service"))?;
         until_shutdown(listener, task, &publisher, &shutdown).await
     });
     // Not waiting for work that blocks: the end of the process ends it.
@@ -177,8 +177,8 @@ async fn until_shutdown(
         .local_addr()
         .ok()
         .and_then(|addr| addr.as_pathname().map(Path::to_owned));
-    let shared = Shared::new(vec![TASK_V2, TASK_V3]);
-    let accept = Accept::new(listener, Arc::clone(&shared), shutdown.clone())
+    let watch = FrameWatch::new(vec![TASK_V2, TASK_V3]);
+    let accept = Accept::new(listener, Arc::clone(&watch), shutdown.clone())
         .map_err(Error::set_up("listen"))?;
     let mut server = Server::new()
         .register_service(task_services(&task))
@@ -194,7 +194,7 @@ async fn until_shutdown(
     {
         warn!(path = %path.display(), %error, "the socket stays");
     }
-    if timeout(REPLY, shared.shutdown_replies()).await.is_err() {
+    if timeout(REPLY, watch.shutdown_replies()).await.is_err() {
         debug!("the client of Shutdown does not read its reply");
     }
     publisher.drain(EVENTS).await;

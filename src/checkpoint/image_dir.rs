@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 
 use super::{
     error::{Error, Result},
-    work::{Work, make},
+    work_dir::{WorkDir, make},
 };
 
 /// With less room than this a disk is full: the last write did not fit, and left some pages free.
@@ -77,13 +77,13 @@ impl ImageDir {
 
     /// CRIU's work directory for this dump, `own` if it is in the bundle. What it holds must outlive
     /// a failed dump, which the image directory does not, and is nothing that a seal could take in.
-    pub fn work_dir(&self, work: &Work, own: &Path) -> Result<PathBuf> {
+    pub fn work_dir(&self, work: &WorkDir, own: &Path) -> Result<PathBuf> {
         let overlap = |work: &Path| Error::Overlap {
             image: self.path.clone(),
             work: work.to_owned(),
         };
         // Our own is emptied first.
-        if *work == Work::Bundle && lies_in(&self.path, own) {
+        if *work == WorkDir::Bundle && lies_in(&self.path, own) {
             return Err(overlap(own));
         }
         let work = work.make(own)?;
@@ -229,7 +229,7 @@ mod tests {
         for work in [path.clone(), path.join("work"), link.join("a/work")] {
             let image = ImageDir::claim(&path).unwrap();
             let error = image
-                .work_dir(&Work::Requested(work.clone()), dir.path())
+                .work_dir(&WorkDir::Requested(work.clone()), dir.path())
                 .unwrap_err();
             assert!(matches!(error, Error::Overlap { .. }), "{error}");
             assert!(
@@ -240,7 +240,7 @@ mod tests {
             assert!(!path.exists(), "nothing is left of {}", work.display());
         }
         let image = ImageDir::claim(&path).unwrap();
-        let below = Work::Requested(dir.path().to_owned());
+        let below = WorkDir::Requested(dir.path().to_owned());
         image.work_dir(&below, dir.path()).unwrap();
         assert!(
             path.exists(),
@@ -254,7 +254,7 @@ mod tests {
         let own = dir.path().join("criu-dump");
         for path in [own.clone(), own.join("image")] {
             let image = ImageDir::claim(&path).unwrap();
-            let error = image.work_dir(&Work::Bundle, &own).unwrap_err();
+            let error = image.work_dir(&WorkDir::Bundle, &own).unwrap_err();
             assert!(matches!(error, Error::Overlap { .. }), "{error}");
             assert!(path.exists());
         }

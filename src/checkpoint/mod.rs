@@ -20,7 +20,7 @@ mod image_dir;
 mod options;
 mod seal;
 mod stopwatch;
-mod work;
+mod work_dir;
 
 pub use self::{
     error::{Error, Result},
@@ -28,5 +28,5 @@ pub use self::{
     options::{CheckpointRequest, Plan},
     seal::seal,
     stopwatch::Stopwatch,
-    work::Work,
+    work_dir::WorkDir,
 };

@@ -9,7 +9,7 @@ use stasis_engine::{CgroupMode, CheckpointOptions};
 
 use super::{
     error::{Error, Result},
-    work::Work,
+    work_dir::WorkDir,
 };
 use crate::config::Config;
 
@@ -46,8 +46,8 @@ pub struct Plan {
     /// Where the image goes.
     pub image: PathBuf,
     /// Where CRIU's log and statistics go.
-    pub work: Work,
-    /// How the container is captured.
+    pub work: WorkDir,
+    /// How the container is dumped.
     pub options: CheckpointOptions,
 }
 
@@ -68,8 +68,8 @@ impl Plan {
             exit: asked.exit,
             image,
             work: asked.work_path.map_or_else(
-                || Work::configured(config.criu_work_path.as_deref()),
-                Work::Requested,
+                || WorkDir::configured(config.criu_work_path.as_deref()),
+                WorkDir::Requested,
             ),
             options: CheckpointOptions {
                 tcp_established: asked.tcp_established || defaults.tcp_established,
@@ -133,7 +133,7 @@ mod tests {
             cgroup_mode: CgroupMode::Soft,
             empty_namespaces: vec!["network".to_owned()],
         };
-        let (image, work) = (PathBuf::from("/image"), Work::Requested("/work".into()));
+        let (image, work) = (PathBuf::from("/image"), WorkDir::Requested("/work".into()));
         assert_eq!(
             plan,
             Plan {
@@ -154,7 +154,7 @@ mod tests {
         let plan = Plan::resolve(request(), &config).unwrap();
         assert!(plan.options.file_locks);
         assert_eq!(plan.options.cgroup_mode, CgroupMode::Full);
-        assert_eq!(plan.work, Work::Configured("/w".into()));
+        assert_eq!(plan.work, WorkDir::Configured("/w".into()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use stasis_proc::RestoreConfig;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    checkpoint::{Error, Result, Work},
+    checkpoint::{Error, Result, WorkDir},
     config::Config,
 };
 
@@ -47,7 +47,8 @@ pub async fn plan(
     // An image that another tool made says nothing of its options.
     let options = manifest.map_or_else(|| config.checkpoint.clone(), |manifest| manifest.options);
     engine.check_options(&options)?;
-    let work = Work::configured(config.criu_work_path.as_deref()).make(&bundle.join(WORK_DIR))?;
+    let work =
+        WorkDir::configured(config.criu_work_path.as_deref()).make(&bundle.join(WORK_DIR))?;
     Ok(Some(RestoreConfig {
         image,
         work,

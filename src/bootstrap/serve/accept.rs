@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::super::connection::{Connection, Shared};
+use super::super::frame_stream::{FrameStream, FrameWatch};
 use crate::pod::Shutdown;
 
 /// How long no connection is accepted after that failed, as it does without free descriptors.
@@ -27,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// listener is closed.
 pub(super) struct Accept {
     listener: Option<UnixListener>,
-    shared: Arc<Shared>,
+    watch: Arc<FrameWatch>,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Accepting failed, and is tried again after this.
     pause: Option<Pin<Box<Sleep>>>,
@@ -36,7 +36,7 @@ pub(super) struct Accept {
 impl Accept {
     pub(super) fn new(
         listener: StdListener,
-        shared: Arc<Shared>,
+        watch: Arc<FrameWatch>,
         shutdown: Shutdown,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
@@ -44,7 +44,7 @@ impl Accept {
         let shutdown = Box::pin(async move { shutdown.triggered().await });
         Ok(Self {
             listener,
-            shared,
+            watch,
             shutdown,
             pause: None,
         })
@@ -52,7 +52,7 @@ impl Accept {
 }
 
 impl Stream for Accept {
-    type Item = io::Result<Connection<UnixStream>>;
+    type Item = io::Result<FrameStream<UnixStream>>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
@@ -69,9 +69,9 @@ impl Stream for Accept {
             }
             match ready!(listener.poll_accept(cx)) {
                 Ok((stream, _)) if is_same_user(&stream) => {
-                    return Poll::Ready(Some(Ok(Connection::new(
+                    return Poll::Ready(Some(Ok(FrameStream::new(
                         stream,
-                        Arc::clone(&this.shared),
+                        Arc::clone(&this.watch),
                     ))));
                 }
                 Ok(_) => warn!("refused a client that runs as another user"),

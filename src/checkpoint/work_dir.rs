@@ -14,7 +14,7 @@ const PRIVATE: u32 = 0o700;
 
 /// Where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Work {
+pub enum WorkDir {
     /// The place that a request names, which is this call's alone: its client looks there for what
     /// CRIU left, as Kubernetes does for its archive.
     Requested(PathBuf),
@@ -25,7 +25,7 @@ pub enum Work {
     Bundle,
 }
 
-impl Work {
+impl WorkDir {
     /// The one that the configuration has, for what a request does not say.
     pub fn configured(criu_work_path: Option<&Path>) -> Self {
         criu_work_path.map_or(Self::Bundle, |path| Self::Configured(path.to_owned()))
@@ -81,7 +81,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let own = |bundle: &str| dir.path().join("tasks").join(bundle).join("criu-dump");
         let work = |bundle| {
-            Work::configured(Some(dir.path()))
+            WorkDir::configured(Some(dir.path()))
                 .make(&own(bundle))
                 .unwrap()
         };
@@ -101,7 +101,7 @@ mod tests {
         let (asked, own) = (dir.path().join("asked"), dir.path().join("criu-dump"));
         fs::create_dir(&asked).unwrap();
         fs::write(asked.join("other"), "'s").unwrap();
-        assert_eq!(Work::Requested(asked.clone()).make(&own).unwrap(), asked);
+        assert_eq!(WorkDir::Requested(asked.clone()).make(&own).unwrap(), asked);
         assert!(asked.join("other").exists() && !own.exists());
     }
 
@@ -109,9 +109,9 @@ mod tests {
     fn our_own_work_directory_loses_the_log_of_the_call_before() {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("criu-dump");
-        Work::Bundle.make(&own).unwrap();
+        WorkDir::Bundle.make(&own).unwrap();
         fs::write(own.join("dump.log"), "old").unwrap();
-        Work::Bundle.make(&own).unwrap();
+        WorkDir::Bundle.make(&own).unwrap();
         assert!(!own.join("dump.log").exists());
     }
 }

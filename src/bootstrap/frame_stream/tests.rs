@@ -8,10 +8,10 @@ use super::*;
 const KNOWN: &str = "containerd.task.v3.Task";
 
 /// A client, and the connection as ttrpc has it.
-fn pair() -> (DuplexStream, Connection<DuplexStream>, Arc<Shared>) {
+fn pair() -> (DuplexStream, FrameStream<DuplexStream>, Arc<FrameWatch>) {
     let (client, server) = duplex(1 << 16);
-    let shared = Shared::new(vec![KNOWN]);
-    (client, Connection::new(server, Arc::clone(&shared)), shared)
+    let watch = FrameWatch::new(vec![KNOWN]);
+    (client, FrameStream::new(server, Arc::clone(&watch)), watch)
 }
 
 fn frame(stream_id: u32, kind: u8, body: &[u8]) -> Vec<u8> {
@@ -157,7 +157,7 @@ async fn a_request_that_is_none_is_left_to_ttrpc() {
 
 #[tokio::test]
 async fn the_reply_of_shutdown_is_waited_for_until_its_last_byte_has_left() {
-    let (mut client, mut connection, shared) = pair();
+    let (mut client, mut connection, watch) = pair();
     client
         .write_all(&request(9, KNOWN, SHUTDOWN, b""))
         .await
@@ -169,24 +169,24 @@ async fn the_reply_of_shutdown_is_waited_for_until_its_last_byte_has_left() {
     connection.write_all(&other).await.unwrap();
     for part in [&reply[..4], &reply[4..50], &reply[50..109]] {
         connection.write_all(part).await.unwrap();
-        assert_eq!(*shared.shutdowns.borrow(), 1);
+        assert_eq!(*watch.shutdowns.borrow(), 1);
     }
     connection.write_all(&reply[109..]).await.unwrap();
 
-    shared.shutdown_replies().await;
+    watch.shutdown_replies().await;
 }
 
 #[tokio::test]
 async fn a_client_that_goes_away_gets_no_reply_to_shutdown() {
-    let (mut client, mut connection, shared) = pair();
+    let (mut client, mut connection, watch) = pair();
     client
         .write_all(&request(9, KNOWN, SHUTDOWN, b""))
         .await
         .unwrap();
     read_request(&mut connection).await;
-    assert_eq!(*shared.shutdowns.borrow(), 1);
+    assert_eq!(*watch.shutdowns.borrow(), 1);
 
     drop(connection);
 
-    shared.shutdown_replies().await;
+    watch.shutdown_replies().await;
 }

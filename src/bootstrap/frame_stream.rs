@@ -29,7 +29,7 @@ use containerd_shim::protos::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::watch,
+    sync,
 };
 
 use super::unknown_service;
@@ -42,19 +42,19 @@ const SHUTDOWN: &str = "Shutdown";
 
 /// What all connections of a server share.
 #[derive(Debug)]
-pub struct Shared {
+pub struct FrameWatch {
     known: Vec<&'static str>,
     /// How many Shutdown calls have come in whose replies have not left.
-    shutdowns: watch::Sender<usize>,
+    shutdowns: sync::watch::Sender<usize>,
 }
 
-impl Shared {
+impl FrameWatch {
     /// For a server that has `known` services registered.
     #[must_use]
     pub fn new(known: Vec<&'static str>) -> Arc<Self> {
         Arc::new(Self {
             known,
-            shutdowns: watch::Sender::new(0),
+            shutdowns: sync::watch::Sender::new(0),
         })
     }
 
@@ -71,9 +71,9 @@ impl Shared {
 
 /// A connection to one client.
 #[derive(Debug)]
-pub struct Connection<S> {
+pub struct FrameStream<S> {
     stream: S,
-    shared: Arc<Shared>,
+    watch: Arc<FrameWatch>,
     input: Input,
     output: Output,
     /// The stream ids of the Shutdown calls that have come in and not been answered.
@@ -107,16 +107,16 @@ struct Output {
     rest: usize,
 }
 
-impl<S> Connection<S> {
-    /// Puts `stream` under the eye of the server that `shared` belongs to.
-    pub fn new(stream: S, shared: Arc<Shared>) -> Self {
+impl<S> FrameStream<S> {
+    /// Puts `stream` under the eye of the server that `watch` belongs to.
+    pub fn new(stream: S, watch: Arc<FrameWatch>) -> Self {
         let input = Input {
             frame: Vec::new(),
             state: Reading::Fill(MESSAGE_HEADER_LENGTH),
         };
         Self {
             stream,
-            shared,
+            watch,
             input,
             output: Output::default(),
             shutdowns: HashSet::new(),
@@ -147,14 +147,14 @@ impl<S> Connection<S> {
         let Ok(request) = Request::parse_from_bytes(body) else {
             return;
         };
-        if let Some(body) = unknown_service::readdress(&request, &self.shared.known) {
+        if let Some(body) = unknown_service::readdress(&request, &self.watch.known) {
             if let Ok(length) = u32::try_from(body.len()) {
                 self.input.frame.truncate(MESSAGE_HEADER_LENGTH);
                 self.input.frame[..4].copy_from_slice(&length.to_be_bytes());
                 self.input.frame.extend_from_slice(&body);
             }
         } else if request.method == SHUTDOWN && self.shutdowns.insert(header.stream_id) {
-            self.shared.shutdowns.send_modify(|calls| *calls += 1);
+            self.watch.shutdowns.send_modify(|calls| *calls += 1);
         }
     }
 
@@ -184,21 +184,21 @@ impl<S> Connection<S> {
 
     fn answered(&mut self, header: MessageHeader) {
         if header.type_ == MESSAGE_TYPE_RESPONSE && self.shutdowns.remove(&header.stream_id) {
-            self.shared.shutdowns.send_modify(|calls| *calls -= 1);
+            self.watch.shutdowns.send_modify(|calls| *calls -= 1);
         }
     }
 }
 
-impl<S> Drop for Connection<S> {
+impl<S> Drop for FrameStream<S> {
     fn drop(&mut self) {
         // No reply will leave through a connection that is gone.
-        self.shared
+        self.watch
             .shutdowns
             .send_modify(|calls| *calls -= self.shutdowns.len());
     }
 }
 
-impl<S: AsyncRead + Unpin> Connection<S> {
+impl<S: AsyncRead + Unpin> FrameStream<S> {
     /// Reads at most `limit` bytes behind what there is of the frame. Memory is taken as bytes
     /// arrive, not as a header promises them.
     fn poll_fill(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -246,7 +246,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FrameStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -275,7 +275,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FrameStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
