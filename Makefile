@@ -43,13 +43,14 @@ bench: ## Compare `stasis dump` with `criu dump`, of 1 GiB, in the lab (root; fi
 build: ## Build the shim and the command (target/release)
 	cargo build --locked --release $(addprefix --package ,$(binaries))
 
-check: ## Formatting, lints, documentation, licences and shell scripts
+check: ## Formatting, lints, documentation, licences, shell scripts and circles
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check licenses bans sources
 	scripts/check-shell
+	scripts/check-circles
 
 install: build ## Install both below PREFIX (/usr/local)
 	install -D -m 755 --target-directory $(DESTDIR)$(PREFIX)/bin \
