@@ -54,16 +54,23 @@ pub fn line(words: &str) -> Command {
 }
 
 /// Runs a command to its end, whatever that is.
-///
-/// Output goes through files: a pipe that a process left behind holds open would hang us.
 pub fn run(command: &mut Command) -> Result<Ended> {
-    let line = shown(command);
     let mut stdout = tempfile::tempfile()?;
+    let mut ended = run_to(command, stdout.try_clone()?)?;
+    ended.stdout = contents(&mut stdout)?;
+    Ok(ended)
+}
+
+/// The same where standard output goes to a file of the caller's.
+///
+/// Errors go through a file: a pipe that a process left behind holds open would hang us.
+pub fn run_to(command: &mut Command, stdout: File) -> Result<Ended> {
+    let line = shown(command);
     let mut stderr = tempfile::tempfile()?;
     command
         .process_group(0)
         .stdin(Stdio::null())
-        .stdout(stdout.try_clone()?)
+        .stdout(stdout)
         .stderr(stderr.try_clone()?);
     let begun = Instant::now();
     let mut child = command
@@ -79,7 +86,7 @@ pub fn run(command: &mut Command) -> Result<Ended> {
     Ok(Ended {
         took: begun.elapsed(),
         success: status.success(),
-        stdout: contents(&mut stdout)?,
+        stdout: String::new(),
         stderr: contents(&mut stderr)?,
         line,
     })

@@ -5,13 +5,24 @@
 //! turns. What the programs are is in [`peer`], how they are driven in [`containerd`] and
 //! [`command`].
 
+mod bundle;
+mod calls;
+mod checkpoint;
 mod command;
 mod containerd;
+mod dump;
+mod engine;
+mod forks;
 mod latency;
+mod memory;
 mod peer;
+mod proc;
 mod report;
 mod sample;
+mod shim;
+mod stdout;
 mod svg;
+mod walk;
 
 use std::path::PathBuf;
 
@@ -52,14 +63,32 @@ struct Arguments {
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// What an idle shim costs
+    Memory,
     /// What calls take by ctr
     Latency,
+    /// What calls take on the shim's own socket
+    Calls,
+    /// Which processes each call forks
+    Forks,
+    /// Checkpoint and restore, beside the engines alone
+    Checkpoint,
+    /// A gibibyte through a container's standard output
+    Stdout,
+    /// `stasis dump` beside `criu dump`
+    Dump,
 }
 
 impl Part {
     fn measure(self, plan: &Plan) -> Result<Section> {
         match self {
+            Self::Memory => memory::measure(plan),
             Self::Latency => latency::measure(plan),
+            Self::Calls => calls::measure(plan),
+            Self::Forks => forks::measure(plan),
+            Self::Checkpoint => checkpoint::measure(plan),
+            Self::Stdout => stdout::measure(plan),
+            Self::Dump => dump::measure(plan),
         }
     }
 }

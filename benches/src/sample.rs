@@ -50,11 +50,6 @@ impl Sample {
         self.refusal = other.refusal.or(self.refusal.take());
     }
 
-    /// Why there is no answer, where there was none.
-    pub fn refusal(&self) -> Option<&str> {
-        self.refusal.as_deref()
-    }
-
     /// The mean; 0 of nothing.
     pub fn mean(&self) -> f64 {
         let count = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
