@@ -166,7 +166,7 @@ async fn dump(
         turn.freeze().await?;
         watch.lap("freeze");
     }
-    let report = turn.capture(call).await?;
+    let report = turn.dump(call).await?;
     watch.lap("dump");
     Ok(report)
 }

@@ -134,6 +134,18 @@ impl Pidfd {
     }
 }
 
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl From<Pidfd> for OwnedFd {
+    fn from(pidfd: Pidfd) -> Self {
+        pidfd.pidfd
+    }
+}
+
 /// Has a process been reaped, so that its number may be another's? One that has merely ended takes
 /// signals still.
 pub fn is_reaped(pidfd: BorrowedFd<'_>) -> bool {

@@ -2,13 +2,23 @@
 
 use std::time::SystemTime;
 
+use nix::unistd::Pid;
 use tokio::sync::mpsc::UnboundedSender;
-
-use crate::ProcessExit;
 
 /// The status of what has no status of its own: it could not be started, was deleted before it
 /// ran, or was reaped by somebody else. gVisor's shim gives the same.
 pub const NO_STATUS: u32 = 128;
+
+/// The end of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessExit {
+    /// Which process.
+    pub pid: Pid,
+    /// Its exit code, or 128 and the signal that ended it.
+    pub status: u32,
+    /// When it was reaped.
+    pub timestamp: SystemTime,
+}
 
 /// The end of an init or exec process.
 #[derive(Debug, Clone, PartialEq, Eq)]

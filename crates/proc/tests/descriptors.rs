@@ -151,7 +151,7 @@ async fn live(client: Client) {
         afterwards: Afterwards::StaysFrozen,
     };
     checkpointing.freeze().await.unwrap();
-    checkpointing.capture(&request).await.unwrap();
+    checkpointing.dump(&request).await.unwrap();
     checkpointing.end().await.unwrap();
     init.delete().await.unwrap();
     assert_eq!(streams.read().await, written);

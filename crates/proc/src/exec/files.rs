@@ -9,7 +9,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{Error, Result, init::remove_file};
+use crate::{
+    error::{Error, Result},
+    init::remove_file,
+};
 
 /// The files by which the runtime and this shim speak of an exec. Removed when dropped.
 pub(super) struct Files {

@@ -2,24 +2,24 @@
 
 use stasis_engine::ExecPids;
 
-use crate::{Error, Process};
+use crate::{error::Error, monitor::Watched};
 
 /// The state of an exec process.
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) enum ExecState {
     /// Nothing was made of it yet.
     Created,
     /// The runtime works at it.
     Starting,
     /// It runs, or its end is not told yet.
-    Running(Process, ExecPids),
+    Running(Watched, ExecPids),
     /// It has ended, or could not be started.
     Stopped,
     /// It was deleted. All that may be left is output that nobody has read yet.
     Deleted,
 }
 
-impl State {
+impl ExecState {
     /// The refusal of `verb` in this state.
     pub(super) fn refuse(&self, verb: &'static str) -> Error {
         let (state, advice) = match self {

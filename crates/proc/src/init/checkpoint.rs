@@ -1,21 +1,25 @@
 //! A checkpoint, as far as the container takes part in it: it is kept still and shut to other
-//! verbs while the shim plans, captures and seals.
+//! verbs while the shim plans, dumps and seals.
 //!
 //! ```text
-//! begin_checkpoint ─► freeze ─► capture ─► (the shim seals the image) ─► release    it goes on
+//! begin_checkpoint ─► freeze ─► dump ────► (the shim seals the image) ─► release    it goes on
 //!                                    │                               └─► end        it has ended
 //!                                    └─ EndsByCriu ─► (seal) ──────────► ended_by_criu
 //! ```
 //!
 //! A container leaves a checkpoint in the state in which it came, unless it was told to end; and
-//! it ends only after its image is sealed, which is why it is captured to go on in either case.
+//! it ends only after its image is sealed, which is why it is dumped to go on in either case.
 
 use std::sync::Arc;
 
 use stasis_engine::{Checkpoint, CheckpointReport};
 
-use super::{Init, State, Verb, state::Permit};
-use crate::{Exit, Result};
+use super::{
+    handle::Init,
+    state::{InitState, Permit},
+    verb::Verb,
+};
+use crate::{error::Result, exit::Exit};
 
 impl Init {
     /// Shuts the container to every other verb that would change it, for a checkpoint. Its state
@@ -25,7 +29,9 @@ impl Init {
     /// If it neither runs nor is paused, or if another verb is in progress.
     pub fn begin_checkpoint(self: &Arc<Self>) -> Result<Checkpointing> {
         let permit = self.life.permit(Verb::Checkpoint)?;
-        let was_paused = self.life.look(|state, _| matches!(state, State::Paused(_)));
+        let was_paused = self
+            .life
+            .look(|state, _| matches!(state, InitState::Paused(_)));
         Ok(Checkpointing {
             init: Arc::clone(self),
             permit,
@@ -62,21 +68,21 @@ impl Checkpointing {
         self.init.freeze(&self.permit).await
     }
 
-    /// Captures the container.
+    /// Dumps the container.
     ///
     /// # Errors
     /// As [`stasis_engine::Engine::checkpoint`]. The container is as before, unless the engine says
     /// that it is not ([`stasis_engine::Error::Left`]), and then in the state that it says.
-    pub async fn capture(&self, request: &Checkpoint) -> Result<CheckpointReport> {
+    pub async fn dump(&self, request: &Checkpoint) -> Result<CheckpointReport> {
         let engine = &self.init.config.engine;
-        let captured = engine.checkpoint(self.init.id(), request).await;
-        if let Err(stasis_engine::Error::Left { frozen, .. }) = &captured {
+        let dumped = engine.checkpoint(self.init.id(), request).await;
+        if let Err(stasis_engine::Error::Left { frozen, .. }) = &dumped {
             self.init.left(*frozen, &self.permit);
         }
-        Ok(captured?)
+        Ok(dumped?)
     }
 
-    /// Ends the captured container without letting it run again, and waits for its end, but not
+    /// Ends the dumped container without letting it run again, and waits for its end, but not
     /// for long: there is no way back from a kill, so that a slow end is no failure of the
     /// checkpoint. `None` if the end is still to come. One that has ended by itself meanwhile is
     /// let be.

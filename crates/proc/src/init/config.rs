@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use stasis_engine::{CheckpointOptions, Engine};
 
-use crate::{ExitSender, ProcessMonitor, StdioPaths};
+use crate::{exit::ExitSender, monitor::ProcessMonitor, stdio::StdioPaths};
 
 /// What a container's init process is made of, for as long as it lives.
 #[derive(Debug)]

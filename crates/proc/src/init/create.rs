@@ -5,8 +5,13 @@ use std::sync::Arc;
 
 use stasis_engine::Create;
 
-use super::{CreateConfig, Init, State, Verb, cannot_watch};
-use crate::{Process, Result, stdio::Streams, sync::lock};
+use super::{
+    config::CreateConfig,
+    handle::{Init, cannot_watch},
+    state::InitState,
+    verb::Verb,
+};
+use crate::{error::Result, monitor::Watched, stdio::Streams, sync::lock};
 
 impl Init {
     /// Makes the container. If that fails, nothing is left of it.
@@ -18,12 +23,12 @@ impl Init {
         let streams = Arc::new(Streams::open(&config.stdio, self.owner())?);
         *lock(&self.streams) = Some(Arc::clone(&streams));
         if let Some(restore) = config.restore {
-            permit.commit(State::CreatedFromCheckpoint(restore));
+            permit.commit(InitState::CreatedFromCheckpoint(restore));
             return Ok(());
         }
         match self.make(&streams).await {
             Ok(process) => {
-                permit.commit(State::Created(process.clone()));
+                permit.commit(InitState::Created(process.clone()));
                 self.watch(process);
                 Ok(())
             }
@@ -34,7 +39,7 @@ impl Init {
         }
     }
 
-    async fn make(&self, streams: &Streams) -> Result<Process> {
+    async fn make(&self, streams: &Streams) -> Result<Watched> {
         let request = Create {
             bundle: self.config.bundle.clone(),
             pid_file: self.pid_file(),

@@ -5,8 +5,12 @@ use std::time::Duration;
 use stasis_engine::Error as EngineError;
 use tokio::time::timeout;
 
-use super::{Init, State, Status, Verb};
-use crate::{Error, Exit, Result};
+use super::{handle::Init, state::InitState, verb::Verb};
+use crate::{
+    error::{Error, Result},
+    exit::Exit,
+    status::Status,
+};
 
 /// How long a process that was killed may take until its end is seen.
 pub(super) const EXIT_LIMIT: Duration = Duration::from_secs(10);
@@ -23,7 +27,7 @@ impl Init {
     /// If it runs, or if the runtime refuses: then it can be tried again.
     pub async fn delete(&self) -> Result<Exit> {
         let permit = self.life.permit(Verb::Delete)?;
-        let pending = |state: &_, _| matches!(state, State::CreatedFromCheckpoint(_));
+        let pending = |state: &_, _| matches!(state, InitState::CreatedFromCheckpoint(_));
         // Before the output is drained: it kills what else holds the pipes, and what was written
         // stays in them.
         match self.status() {
@@ -42,7 +46,7 @@ impl Init {
         }
         self.close_streams();
         self.remove_files();
-        permit.commit(State::Deleted);
+        permit.commit(InitState::Deleted);
         Ok(exit)
     }
 

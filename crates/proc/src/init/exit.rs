@@ -6,8 +6,8 @@ use std::{sync::Arc, time::SystemTime};
 use nix::unistd::Pid;
 use stasis_engine::{Error as EngineError, Signal, Target};
 
-use super::Init;
-use crate::{Exit, Process};
+use super::handle::Init;
+use crate::{exit::Exit, monitor::Watched};
 
 impl Init {
     /// Waits for the end of the container; any number may wait, before and after it.
@@ -39,7 +39,7 @@ impl Init {
     }
 
     /// Tells of the end of `process` when it comes. Called once its state is committed.
-    pub(super) fn watch(self: &Arc<Self>, process: Process) {
+    pub(super) fn watch(self: &Arc<Self>, process: Watched) {
         let _ = self.pid.set(process.pid());
         let init = Arc::clone(self);
         tokio::spawn(async move {

@@ -5,8 +5,11 @@
 
 use stasis_engine::{Error as EngineError, Signal, Target};
 
-use super::Init;
-use crate::{Error, Result, sync::lock};
+use super::handle::Init;
+use crate::{
+    error::{Error, Result},
+    sync::lock,
+};
 
 impl Init {
     /// Signals the init process.

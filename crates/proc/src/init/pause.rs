@@ -1,7 +1,11 @@
 //! Pause and resume.
 
-use super::{Init, State, Verb, state::Permit};
-use crate::Result;
+use super::{
+    handle::Init,
+    state::{InitState, Permit},
+    verb::Verb,
+};
+use crate::error::Result;
 
 impl Init {
     /// Freezes the running container.
@@ -26,13 +30,13 @@ impl Init {
     /// Freezes it if it runs.
     pub(super) async fn freeze(&self, permit: &Permit) -> Result<()> {
         let running = self.life.look(|state, _| match state {
-            State::Running(process) => Some(process.clone()),
+            InitState::Running(process) => Some(process.clone()),
             _ => None,
         });
         if let Some(process) = running {
             let engine = &self.config.engine;
             engine.pause(self.id(), process.pid()).await?;
-            permit.commit(State::Paused(process));
+            permit.commit(InitState::Paused(process));
         }
         Ok(())
     }
@@ -40,14 +44,14 @@ impl Init {
     /// Thaws it if it is paused, and says whether it was.
     pub(super) async fn thaw(&self, permit: &Permit) -> Result<bool> {
         let paused = self.life.look(|state, _| match state {
-            State::Paused(process) => Some(process.clone()),
+            InitState::Paused(process) => Some(process.clone()),
             _ => None,
         });
         let Some(process) = paused else {
             return Ok(false);
         };
         self.config.engine.resume(self.id()).await?;
-        permit.commit(State::Running(process));
+        permit.commit(InitState::Running(process));
         Ok(true)
     }
 
@@ -55,8 +59,8 @@ impl Init {
     pub(super) fn left(&self, frozen: bool, permit: &Permit) {
         if let Some(process) = self.life.process() {
             permit.commit(match frozen {
-                true => State::Paused(process),
-                false => State::Running(process),
+                true => InitState::Paused(process),
+                false => InitState::Running(process),
             });
         }
     }

@@ -6,8 +6,13 @@ use nix::unistd::Pid;
 use stasis_engine::Restore;
 use tokio::sync::oneshot;
 
-use super::{Init, RestoreConfig, State, Verb, cannot_watch, state::Permit};
-use crate::{Exit, Process, Result, sync::lock};
+use super::{
+    config::RestoreConfig,
+    handle::{Init, cannot_watch},
+    state::{InitState, Permit},
+    verb::Verb,
+};
+use crate::{error::Result, exit::Exit, monitor::Watched, sync::lock};
 
 impl Init {
     /// Lets the container run: its created init, or what its checkpoint holds.
@@ -18,12 +23,12 @@ impl Init {
     pub async fn start(self: &Arc<Self>) -> Result<Pid> {
         let permit = self.life.permit(Verb::Start)?;
         let restore = self.life.look(|state, _| match state {
-            State::CreatedFromCheckpoint(config) => Some(config.clone()),
+            InitState::CreatedFromCheckpoint(config) => Some(config.clone()),
             _ => None,
         });
         match restore {
             Some(config) => {
-                self.restore_permitted(permit.narrow(Verb::Restore), config)
+                self.restore_permitted(permit.turn_into(Verb::Restore), config)
                     .await
             }
             None => self.start_created(&permit).await,
@@ -44,7 +49,7 @@ impl Init {
         let process = self.life.target(self.id())?;
         self.config.engine.start(self.id()).await?;
         let pid = process.pid();
-        permit.commit(State::Running(process));
+        permit.commit(InitState::Running(process));
         Ok(pid)
     }
 
@@ -56,7 +61,7 @@ impl Init {
         match self.revive(config).await {
             Ok(process) => {
                 let pid = process.pid();
-                permit.commit(State::Running(process.clone()));
+                permit.commit(InitState::Running(process.clone()));
                 self.watch(process);
                 Ok(pid)
             }
@@ -71,7 +76,7 @@ impl Init {
         }
     }
 
-    async fn revive(&self, config: RestoreConfig) -> Result<Process> {
+    async fn revive(&self, config: RestoreConfig) -> Result<Watched> {
         let stdio = self
             .streams()
             .map(|streams| streams.container_ends())

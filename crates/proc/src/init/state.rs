@@ -27,27 +27,31 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{RestoreConfig, verb::Verb};
+use tokio::sync::SetOnce;
+
+use super::{config::RestoreConfig, verb::Verb};
 use crate::{
-    Error, Exit, Process, Result,
-    sync::{Told, lock},
+    error::{Error, Result},
+    exit::Exit,
+    monitor::Watched,
+    sync::lock,
 };
 
 /// A container's state, with what belongs to it.
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) enum InitState {
     /// Nothing was made yet.
     New,
     /// Its init waits to be started.
-    Created(Process),
+    Created(Watched),
     /// Nothing of it runs until it is restored.
     CreatedFromCheckpoint(RestoreConfig),
     /// It runs.
-    Running(Process),
+    Running(Watched),
     /// It is frozen.
-    Paused(Process),
+    Paused(Watched),
     /// Its checkpoint has killed it, and its end has not been seen yet.
-    Killed(Process),
+    Killed(Watched),
     /// It has ended.
     Stopped {
         /// By a checkpoint that was told to. containerd resumes such a container as it does any
@@ -58,7 +62,7 @@ pub(super) enum State {
     Deleted,
 }
 
-impl State {
+impl InitState {
     /// The state, as an adjective.
     fn name(&self) -> &'static str {
         match self {
@@ -74,7 +78,7 @@ impl State {
     }
 
     /// The process whose end is the container's, if it lives.
-    fn process(&self) -> Option<&Process> {
+    fn process(&self) -> Option<&Watched> {
         match self {
             Self::Created(process)
             | Self::Running(process)
@@ -141,12 +145,12 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     inner: Mutex<Inner>,
-    exit: Told<Exit>,
+    exit: SetOnce<Exit>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    state: State,
+    state: InitState,
     /// The verb in progress that excludes all others.
     verb: Option<Verb>,
     /// How many execs are being started. They exclude other verbs, but not each other.
@@ -174,13 +178,13 @@ impl Inner {
 impl Lifecycle {
     pub(super) fn new() -> Arc<Self> {
         let inner = Inner {
-            state: State::New,
+            state: InitState::New,
             verb: None,
             execs: 0,
         };
         Arc::new(Self {
             inner: Mutex::new(inner),
-            exit: Told::new(None),
+            exit: SetOnce::new(),
         })
     }
 
@@ -205,11 +209,11 @@ impl Lifecycle {
 
     /// The process to signal. Permitted whatever is in progress: a container that takes long to
     /// dump or to start can be killed.
-    pub(super) fn target(&self, id: &str) -> Result<Process> {
+    pub(super) fn target(&self, id: &str) -> Result<Watched> {
         let inner = self.inner();
         let finished = || Error::Finished { id: id.to_owned() };
         match &inner.state {
-            State::Stopped { .. } | State::Deleted => Err(finished()),
+            InitState::Stopped { .. } | InitState::Deleted => Err(finished()),
             state => match state.process() {
                 // Its end is seen and only not told yet; its pid may be another's by now.
                 Some(process) if process.exited().is_some() => Err(finished()),
@@ -224,13 +228,13 @@ impl Lifecycle {
     }
 
     /// Looks at the state and the verb in progress.
-    pub(super) fn look<T>(&self, look: impl FnOnce(&State, Option<Verb>) -> T) -> T {
+    pub(super) fn look<T>(&self, look: impl FnOnce(&InitState, Option<Verb>) -> T) -> T {
         let inner = self.inner();
         look(&inner.state, inner.verb)
     }
 
     /// The process whose end is the container's, if it lives.
-    pub(super) fn process(&self) -> Option<Process> {
+    pub(super) fn process(&self) -> Option<Watched> {
         self.look(|state, _| state.process().cloned())
     }
 
@@ -239,41 +243,41 @@ impl Lifecycle {
         let mut inner = self.inner();
         if matches!(
             inner.state,
-            State::New | State::Stopped { .. } | State::Deleted
+            InitState::New | InitState::Stopped { .. } | InitState::Deleted
         ) {
             return false;
         }
-        inner.state = State::Stopped {
-            checkpointed: matches!(inner.state, State::Killed(_)),
+        inner.state = InitState::Stopped {
+            checkpointed: matches!(inner.state, InitState::Killed(_)),
         };
-        self.exit.tell(exit)
+        self.exit.set(exit).is_ok()
     }
 
     /// Records that a checkpoint has killed the container, whether or not its end was seen.
     pub(super) fn killed_by_checkpoint(&self) {
         let state = &mut self.inner().state;
         match state {
-            State::Running(process) | State::Paused(process) => {
-                *state = State::Killed(process.clone());
+            InitState::Running(process) | InitState::Paused(process) => {
+                *state = InitState::Killed(process.clone());
             }
-            State::Stopped { checkpointed } => *checkpointed = true,
+            InitState::Stopped { checkpointed } => *checkpointed = true,
             // None of them is in a checkpoint.
-            State::New
-            | State::Created(_)
-            | State::CreatedFromCheckpoint(_)
-            | State::Killed(_)
-            | State::Deleted => {}
+            InitState::New
+            | InitState::Created(_)
+            | InitState::CreatedFromCheckpoint(_)
+            | InitState::Killed(_)
+            | InitState::Deleted => {}
         }
     }
 
     /// How the container ended, if it has.
     pub(super) fn exit(&self) -> Option<Exit> {
-        self.exit.get()
+        self.exit.get().cloned()
     }
 
     /// Waits for the container's end.
     pub(super) async fn ended(&self) -> Exit {
-        self.exit.wait().await
+        self.exit.wait().await.clone()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -290,15 +294,15 @@ pub(crate) struct Permit {
 
 impl Permit {
     /// Moves to `next`, unless the container has ended meanwhile; a deletion goes on from there.
-    pub(super) fn commit(&self, next: State) {
+    pub(super) fn commit(&self, next: InitState) {
         let mut inner = self.life.inner();
-        if !matches!(inner.state, State::Stopped { .. }) || matches!(next, State::Deleted) {
+        if !matches!(inner.state, InitState::Stopped { .. }) || matches!(next, InitState::Deleted) {
             inner.state = next;
         }
     }
 
     /// Makes it the permission for another verb.
-    pub(super) fn narrow(mut self, verb: Verb) -> Self {
+    pub(super) fn turn_into(mut self, verb: Verb) -> Self {
         self.life.inner().verb = Some(verb);
         self.verb = verb;
         self

@@ -11,27 +11,36 @@ use std::{
     time::SystemTime,
 };
 
-use nix::unistd::Pid;
-use rustix::{
-    io::Errno,
-    process::{WaitId, WaitIdOptions, waitid},
-};
+use nix::unistd;
+use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
+use stasis_linux::procfs;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Process, ProcessExit, ProcessMonitor, Table, process};
+use super::{
+    registry::{ProcessMonitor, Table},
+    watched::{self, Watched},
+};
+use crate::exit::ProcessExit;
 
-pub(super) fn start(monitor: &Arc<ProcessMonitor>) -> io::Result<()> {
-    let deaths = signal(SignalKind::child())?;
-    // Else strays would pile up unseen, and every `runsc delete` would wait in vain.
-    fs::metadata("/proc/thread-self/children").map_err(|error| {
-        let why = "the kernel lists no children, it needs CONFIG_PROC_CHILDREN";
-        io::Error::new(error.kind(), why)
-    })?;
-    // Here, and not when the task is first run: what has died before is reaped when this returns,
-    // and from then on nothing is done until a child ends.
-    sweep(monitor);
-    tokio::spawn(run(Arc::downgrade(monitor), deaths));
-    Ok(())
+impl ProcessMonitor {
+    /// Reaps strays from now on, for as long as the monitor lives. The caller has made this
+    /// process a subreaper, and everything it forks is in the registry.
+    ///
+    /// # Errors
+    /// If SIGCHLD cannot be listened to, or the kernel does not list children.
+    pub fn start_sweeper(self: &Arc<Self>) -> io::Result<()> {
+        let deaths = signal(SignalKind::child())?;
+        // Else strays would pile up unseen, and every `runsc delete` would wait in vain.
+        fs::metadata("/proc/thread-self/children").map_err(|error| {
+            let why = "the kernel lists no children, it needs CONFIG_PROC_CHILDREN";
+            io::Error::new(error.kind(), why)
+        })?;
+        // Here, and not when the task is first run: what has died before is reaped when this
+        // returns, and from then on nothing is done until a child ends.
+        sweep(self);
+        tokio::spawn(run(Arc::downgrade(self), deaths));
+        Ok(())
+    }
 }
 
 /// Sweeps whenever a child has ended. SIGCHLD coalesces, so one tells of many.
@@ -51,14 +60,14 @@ fn sweep(monitor: &ProcessMonitor) {
     // from its owner.
     let owned = monitor.children.lock();
     loop {
-        let mut strays = match children() {
+        let mut strays = match procfs::children(getpid()) {
             Ok(pids) => pids,
             Err(error) => {
                 tracing::warn!(%error, "cannot list children: strays stay unreaped");
                 return;
             }
         };
-        strays.retain(|&pid| !owned.owns(pid));
+        strays.retain(|&pid| !owned.owns(unistd::Pid::from_raw(pid.as_raw_pid())));
         // Each reaping shortens the lists, which the kernel walks by position, so that one read
         // meanwhile may skip a child: only a pass that reaped nothing has seen all.
         if strays
@@ -74,48 +83,27 @@ fn sweep(monitor: &ProcessMonitor) {
 
 /// Reaps `pid` if it has ended; says whether it had.
 fn reap(table: &mut Table, pid: Pid) -> bool {
-    let Some(id) = rustix::process::Pid::from_raw(pid.as_raw()) else {
-        return false;
-    };
+    let id = unistd::Pid::from_raw(pid.as_raw_pid());
     // Opened before the reaping, while the pid is certainly this child's, and only if somebody
     // may come to adopt it.
     let pidfd = if table.births > 0 {
-        process::open(pid).ok()
+        watched::open(id).ok()
     } else {
         None
     };
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     // ECHILD: it was reaped since it was listed, by an owner that let go of it just now.
-    let Ok(Some(status)) = waitid(WaitId::Pid(id), options) else {
+    let Ok(Some(status)) = waitid(WaitId::Pid(pid), options) else {
         return false;
     };
     let exit = ProcessExit {
-        pid,
-        status: process::code(&status),
+        pid: id,
+        status: watched::code(&status),
         timestamp: SystemTime::now(),
     };
     if let Some(pidfd) = pidfd {
-        table.swept.insert(pid, Process::ended(pidfd, exit));
+        table.swept.insert(id, Watched::ended(pidfd, exit));
     }
     table.publish(exit);
     true
-}
-
-/// The children of every thread of this process, dead ones that were not reaped included.
-fn children() -> io::Result<Vec<Pid>> {
-    let mut pids = Vec::new();
-    for thread in fs::read_dir("/proc/self/task")? {
-        match fs::read_to_string(thread?.path().join("children")) {
-            Ok(list) => {
-                let numbers = list.split_whitespace().filter_map(|pid| pid.parse().ok());
-                pids.extend(numbers.map(Pid::from_raw));
-            }
-            // A thread that has ended since: its children are another thread's now.
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::SRCH | Errno::NOENT) => {}
-                _ => return Err(error),
-            },
-        }
-    }
-    Ok(pids)
 }

@@ -1,10 +1,16 @@
 //! Adoption without a sweeper: the tests of one binary share their children, so the sweeper's own
 //! tests are in a binary of theirs (`tests/reaping.rs`).
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    sync::Arc,
+};
 
-use super::*;
-use crate::NO_STATUS;
+use nix::unistd::Pid;
+use stasis_engine::Children;
+
+use super::{watched, *};
+use crate::exit::NO_STATUS;
 
 #[expect(clippy::zombie_processes, reason = "who adopts it reaps it")]
 fn spawn(script: &str) -> Pid {
@@ -44,8 +50,9 @@ async fn a_zombie_can_be_adopted() {
     let (_, monitor) = monitor();
     let birth = monitor.expect_birth();
     let pid = spawn("exit 42");
-    let pidfd = process::open(pid).unwrap();
-    let dead = crate::sys::watch(Arc::new(pidfd), tokio::io::Interest::READABLE).unwrap();
+    let pidfd = watched::open(pid).unwrap();
+    let dead =
+        stasis_linux::sys::watch_shared(Arc::new(pidfd), tokio::io::Interest::READABLE).unwrap();
     let _ = dead.readable().await.unwrap();
     assert_eq!(birth.adopt(pid).unwrap().wait().await.status, 42);
 }

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The path that `value` names; none if the stream is not set.
 pub(super) fn path<'a>(stream: &str, value: &'a str) -> Result<Option<&'a Path>> {

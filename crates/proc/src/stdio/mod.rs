@@ -42,7 +42,10 @@ use self::{
     fifo::Fifo,
     pump::{Pump, Rest},
 };
-use crate::{Error, Result, sync::lock};
+use crate::{
+    error::{Error, Result},
+    sync::lock,
+};
 
 /// How long an exit waits for the last output to be taken: see [`Streams::taken`].
 const TAKEN_LIMIT: Duration = Duration::from_millis(300);

@@ -23,7 +23,9 @@ use tokio::{
     task::coop::consume_budget,
 };
 
-use crate::{Error, Result, sys};
+use stasis_linux::sys;
+
+use crate::error::{Error, Result};
 
 /// How much one splice moves at most: what a pipe holds.
 const SPLICE_SIZE: usize = 64 * 1024;
@@ -62,7 +64,7 @@ impl Pump {
     /// A pump between two non-blocking ends.
     pub(super) fn new(from: OwnedFd, to: OwnedFd) -> Result<Self> {
         let register = |fd, interest| {
-            sys::watch(Arc::new(fd), interest).map_err(Error::system("watch a stream"))
+            sys::watch_shared(Arc::new(fd), interest).map_err(Error::system("watch a stream"))
         };
         Ok(Self {
             from: register(from, Interest::READABLE)?,

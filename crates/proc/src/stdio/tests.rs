@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 const ROOT: Owner = Owner { uid: 0, gid: 0 };
 /// Longer than any machine stands still: it passes only if what is waited for never comes.

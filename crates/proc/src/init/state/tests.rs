@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use stasis_engine::{CheckpointOptions, Children};
 
 use super::*;
-use crate::{ErrorKind, ProcessMonitor};
+use crate::{error::ErrorKind, monitor::ProcessMonitor};
 
 const VERBS: [Verb; 9] = [
     Verb::Create,
@@ -45,7 +45,7 @@ fn restore_config() -> RestoreConfig {
 
 /// A process to be in a state with. Its input is ours, and it ends with us.
 #[expect(clippy::zombie_processes, reason = "who adopts it reaps it")]
-fn process() -> Process {
+fn process() -> Watched {
     let child = Command::new("cat")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -59,24 +59,24 @@ fn process() -> Process {
 }
 
 /// Every state, in the order of [`TABLE`].
-fn states() -> [State; 9] {
+fn states() -> [InitState; 9] {
     let process = process();
     [
-        State::New,
-        State::Created(process.clone()),
-        State::CreatedFromCheckpoint(restore_config()),
-        State::Running(process.clone()),
-        State::Paused(process.clone()),
-        State::Killed(process),
-        State::Stopped {
+        InitState::New,
+        InitState::Created(process.clone()),
+        InitState::CreatedFromCheckpoint(restore_config()),
+        InitState::Running(process.clone()),
+        InitState::Paused(process.clone()),
+        InitState::Killed(process),
+        InitState::Stopped {
             checkpointed: false,
         },
-        State::Stopped { checkpointed: true },
-        State::Deleted,
+        InitState::Stopped { checkpointed: true },
+        InitState::Deleted,
     ]
 }
 
-fn life(state: State) -> Arc<Lifecycle> {
+fn life(state: InitState) -> Arc<Lifecycle> {
     let life = Lifecycle::new();
     life.inner().state = state;
     life
@@ -147,9 +147,9 @@ async fn an_exit_wins_over_every_commit_but_a_deletion() {
         if !stopped {
             continue;
         }
-        permit.commit(State::Running(process.clone()));
+        permit.commit(InitState::Running(process.clone()));
         assert_eq!(life.look(|state, _| state.name()), "stopped", "was {name}");
-        permit.commit(State::Deleted);
+        permit.commit(InitState::Deleted);
         assert_eq!(life.look(|state, _| state.name()), "deleted", "was {name}");
     }
 }
@@ -171,7 +171,7 @@ async fn whoever_can_be_killed_can_be_whatever_is_in_progress() {
 
 #[test]
 fn only_the_first_exit_counts() {
-    let life = life(State::CreatedFromCheckpoint(restore_config()));
+    let life = life(InitState::CreatedFromCheckpoint(restore_config()));
     let first = Exit {
         status: 1,
         ..exit()

@@ -9,7 +9,7 @@ async fn a_checkpoint_leaves_a_container_as_it_came() {
     assert!(!checkpointing.was_paused());
     checkpointing.freeze().await.unwrap();
     checkpointing
-        .capture(&fixture.checkpoint(Afterwards::StaysFrozen))
+        .dump(&fixture.checkpoint(Afterwards::StaysFrozen))
         .await
         .unwrap();
     assert_eq!(fixture.init.status(), Status::Paused);
@@ -44,7 +44,7 @@ async fn a_container_that_its_checkpoint_ended_can_be_resumed_in_vain_and_delete
     fixture.init.pause().await.unwrap();
     let checkpointing = fixture.init.begin_checkpoint().unwrap();
     checkpointing
-        .capture(&fixture.checkpoint(Afterwards::StaysFrozen))
+        .dump(&fixture.checkpoint(Afterwards::StaysFrozen))
         .await
         .unwrap();
     let exit = checkpointing.end().await.unwrap().unwrap();
@@ -62,7 +62,7 @@ async fn a_container_that_the_runtime_leaves_otherwise_is_what_it_is_said_to_be(
     fixture.engine.fail("put back");
     let request = fixture.checkpoint(Afterwards::GoesOn);
     let checkpointing = fixture.init.begin_checkpoint().unwrap();
-    checkpointing.capture(&request).await.unwrap_err();
+    checkpointing.dump(&request).await.unwrap_err();
     assert_eq!(fixture.init.status(), Status::Paused);
     // The way back is tried once more.
     checkpointing.release().await.unwrap();
@@ -71,7 +71,7 @@ async fn a_container_that_the_runtime_leaves_otherwise_is_what_it_is_said_to_be(
     fixture.init.pause().await.unwrap();
     let request = fixture.checkpoint(Afterwards::StaysFrozen);
     let checkpointing = fixture.init.begin_checkpoint().unwrap();
-    checkpointing.capture(&request).await.unwrap_err();
+    checkpointing.dump(&request).await.unwrap_err();
     checkpointing.release().await.unwrap();
     assert_eq!(fixture.init.status(), Status::Running);
     fixture.die().await;
@@ -82,7 +82,7 @@ async fn a_container_that_criu_ended_can_be_resumed_in_vain() {
     let fixture = Fixture::running().await;
     let checkpointing = fixture.init.begin_checkpoint().unwrap();
     checkpointing
-        .capture(&fixture.checkpoint(Afterwards::EndsByCriu { frozen: false }))
+        .dump(&fixture.checkpoint(Afterwards::EndsByCriu { frozen: false }))
         .await
         .unwrap();
     assert_eq!(checkpointing.ended_by_criu().await.unwrap().status, 137);
@@ -99,7 +99,7 @@ async fn a_slow_end_is_no_failure_of_the_checkpoint_that_killed() {
         tokio::time::pause();
         let exit = if by_criu {
             let request = fixture.checkpoint(Afterwards::EndsByCriu { frozen: false });
-            checkpointing.capture(&request).await.unwrap();
+            checkpointing.dump(&request).await.unwrap();
             checkpointing.ended_by_criu().await
         } else {
             checkpointing.end().await.unwrap()

@@ -5,7 +5,7 @@ mod exec;
 mod life;
 mod streams;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use nix::{
     sys::{
@@ -15,12 +15,15 @@ use nix::{
     unistd::mkfifo,
 };
 use serde_json::json;
-use stasis_engine::{Afterwards, Checkpoint, CheckpointOptions, Signal};
+use stasis_engine::{Afterwards, Checkpoint, CheckpointOptions, Engine, Signal};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
 
 use super::*;
-use crate::{ErrorKind, Exit, NO_STATUS, fake::FakeEngine};
+use crate::{
+    ErrorKind, Exec, ExecConfig, Exit, NO_STATUS, ProcessMonitor, Result, Status, StdioPaths,
+    fake::FakeEngine,
+};
 
 /// A container called `c`, with everything around it.
 struct Fixture {

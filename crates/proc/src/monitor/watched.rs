@@ -10,40 +10,46 @@ use std::{
 use nix::unistd::Pid;
 use rustix::{
     io::Errno,
-    process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, waitid},
+    process::{WaitId, WaitIdOptions, WaitIdStatus, waitid},
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use stasis_engine::Children;
+use stasis_linux::{Pidfd, sys};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::SetOnce,
+};
 
-use super::{ProcessExit, ProcessMonitor};
-use crate::{exit::NO_STATUS, sync::Told, sys};
+use crate::exit::{NO_STATUS, ProcessExit};
 
 /// A process that this shim has adopted. Clones are the same process.
 #[derive(Debug, Clone)]
-pub struct Process(Arc<Inner>);
+pub struct Watched(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     pid: Pid,
     pidfd: Arc<OwnedFd>,
-    exit: Told<ProcessExit>,
+    exit: SetOnce<ProcessExit>,
 }
 
-impl Process {
-    /// Waits for `pid` from now on, and keeps the sweeper away from it.
+impl Watched {
+    /// Waits for `pid` from now on, and keeps the sweeper away from it. `publish` is called before
+    /// its end is told here.
     pub(super) fn watch(
-        monitor: &Arc<ProcessMonitor>,
+        children: &Children,
         pid: Pid,
         pidfd: OwnedFd,
+        publish: impl FnOnce(ProcessExit) + Send + 'static,
     ) -> io::Result<Self> {
         let pidfd = Arc::new(pidfd);
-        let fd = sys::watch(Arc::clone(&pidfd), Interest::READABLE)?;
-        let owned = monitor.children.own(pid);
+        let fd = sys::watch_shared(Arc::clone(&pidfd), Interest::READABLE)?;
+        let owned = children.own(pid);
         let process = Self(Arc::new(Inner {
             pid,
             pidfd,
-            exit: Told::new(None),
+            exit: SetOnce::new(),
         }));
-        let (told, monitor) = (process.clone(), Arc::clone(monitor));
+        let watched = process.clone();
         tokio::spawn(async move {
             // Fails only when the runtime is being shut down, and then nobody waits.
             let Ok(status) = reap(pid, &fd).await else {
@@ -55,8 +61,9 @@ impl Process {
                 status,
                 timestamp: SystemTime::now(),
             };
-            monitor.table().publish(exit);
-            told.0.exit.tell(exit);
+            publish(exit);
+            // Nobody else sets it.
+            let _ = watched.0.exit.set(exit);
         });
         Ok(process)
     }
@@ -67,11 +74,11 @@ impl Process {
         Self(Arc::new(Inner {
             pid,
             pidfd,
-            exit: Told::new(Some(exit)),
+            exit: SetOnce::new_with(Some(exit)),
         }))
     }
 
-    /// Its pid. It may be another's as soon as [`Process::exited`] says something.
+    /// Its pid. It may be another's as soon as [`Watched::exited`] says something.
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.0.pid
@@ -86,12 +93,12 @@ impl Process {
     /// How it ended, if it has.
     #[must_use]
     pub fn exited(&self) -> Option<ProcessExit> {
-        self.0.exit.get()
+        self.0.exit.get().copied()
     }
 
     /// Waits until it has ended; any number may wait.
     pub async fn wait(&self) -> ProcessExit {
-        self.0.exit.wait().await
+        *self.0.exit.wait().await
     }
 
     /// Signals it by its pidfd.
@@ -99,6 +106,10 @@ impl Process {
     /// # Errors
     /// If there is no such signal, or the process has ended.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
+        if signal == 0 {
+            // It would only be looked whether there is a process.
+            return Err(Errno::INVAL.into());
+        }
         sys::send_signal(self.pidfd(), signal)
     }
 }
@@ -109,8 +120,7 @@ pub(super) fn open(pid: Pid) -> io::Result<OwnedFd> {
     let pid = Some(pid.as_raw())
         .filter(|&pid| pid > 0)
         .and_then(rustix::process::Pid::from_raw);
-    let pid = pid.ok_or(Errno::SRCH)?;
-    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+    Ok(Pidfd::take(pid.ok_or(Errno::SRCH)?)?.into())
 }
 
 /// Opens a pidfd of a child of ours that was not reaped yet. Another's end would not be shown to
