@@ -4,14 +4,11 @@
 //! small differences: a process that has gone has pid 0 (runc, crun) or -1 (runsc), and no pids
 //! at all are `null` (runc).
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-};
+use std::{io, path::Path};
 
 use nix::unistd::Pid;
 use serde::{Deserialize, de::DeserializeOwned};
+use stasis_linux::file;
 
 use crate::{
     calls::{EngineState, EngineStatus},
@@ -75,11 +72,9 @@ fn json<T: DeserializeOwned>(engine: Kind, verb: &'static str, printed: &[u8]) -
 pub(crate) fn pid_file(engine: Kind, verb: &'static str, path: &Path) -> Result<i32> {
     /// Ten digits, and what may surround them.
     const CAP: u64 = 32;
-    let mut written = String::new();
-    let read = |file: File| file.take(CAP).read_to_string(&mut written);
-    File::open(path)
-        .and_then(read)
-        .map_err(Error::io("read the pid file", path))?;
+    let written = file::open(path).and_then(|file| file::head(file, CAP));
+    let written = written.map_err(Error::io("read the pid file", path))?;
+    let written = String::from_utf8_lossy(&written).into_owned();
     let pid = written.trim().parse().ok().filter(|&pid| pid > 0);
     pid.ok_or(Error::Answer {
         engine,

@@ -74,13 +74,20 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// If the runtime refuses, or the program cannot be started.
     async fn exec(&self, id: &str, request: Exec) -> Result<ExecPids>;
 
-    /// Sends a signal. [`Target::Init`] and [`Target::All`] work for every state in which the
+    /// Sends a signal to the process of `pidfd`, which `target` names, and to what belongs to it.
+    /// [`Target::Init`] and [`Target::All`] work for every state in which the
     /// container has processes: runsc refuses to signal a created or paused container, and its
     /// engine then ends the sandbox where the signal is SIGKILL.
     ///
     /// # Errors
     /// [`crate::Error::NoSuchProcess`] if there is nothing left to signal.
-    async fn kill(&self, id: &str, signal: Signal, target: Target) -> Result<()>;
+    async fn kill(
+        &self,
+        id: &str,
+        signal: Signal,
+        target: Target,
+        pidfd: BorrowedFd<'_>,
+    ) -> Result<()>;
 
     /// Removes what the runtime keeps of a container, its processes included if `force`.
     /// A container that the runtime does not know counts as deleted.

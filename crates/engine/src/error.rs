@@ -1,8 +1,9 @@
 //! Why an engine's call failed.
 
-use std::{error::Error as _, io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use nix::errno::Errno;
+use stasis_linux::{cgroup::CgroupError, mountinfo::DetachError};
 
 use crate::{identity::Kind, manifest};
 
@@ -150,8 +151,17 @@ impl Error {
     }
 }
 
-/// The error and what caused it, for the log: where it goes no further, it is told whole.
-pub(crate) fn chain(error: &Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
+impl From<CgroupError> for Error {
+    fn from(CgroupError { step, path, source }: CgroupError) -> Self {
+        Self::Io { step, path, source }
+    }
+}
+
+impl From<DetachError> for Error {
+    fn from(error: DetachError) -> Self {
+        match error {
+            DetachError::List(source) => Self::io("read", "/proc/self/mountinfo")(source),
+            DetachError::Unmount { point, source } => Self::io("unmount", point)(source),
+        }
+    }
 }

@@ -4,10 +4,12 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use stasis_linux::Pidfd;
 use tempfile::TempDir;
 
 use crate::{
@@ -102,10 +104,27 @@ for argument; do [ ! -f "on-$argument" ] || . "./on-$argument"; done"#,
             .to_owned()
     }
 
+    /// Signals the container; a target that is no process counts as one that has ended.
+    pub(crate) async fn kill(&self, signal: Signal, target: Target) -> Result<(), Error> {
+        let pid = match target {
+            Target::Init(pid) | Target::All(pid) => pid,
+            Target::Exec(pids) => pids.host,
+        };
+        let raw = rustix::process::Pid::from_raw(pid.as_raw()).expect("a pid");
+        let pidfd = Pidfd::take(raw).unwrap_or_else(|_| {
+            let mut child = std::process::Command::new("true").spawn().expect("starts");
+            let ended = Pidfd::take(rustix::process::Pid::from_child(&child)).expect("is there");
+            child.wait().expect("is reaped");
+            ended
+        });
+        self.engine.kill("c", signal, target, pidfd.as_fd()).await
+    }
+
     /// Why the container cannot be killed.
     pub(crate) async fn kill_fails(&self, signal: Signal, target: Target) -> Error {
-        let killed = self.engine.kill("c", signal, target).await;
-        killed.expect_err("the signal is not sent")
+        self.kill(signal, target)
+            .await
+            .expect_err("the signal is not sent")
     }
 
     pub(crate) fn create(&self) -> Create {

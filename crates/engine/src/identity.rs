@@ -2,14 +2,13 @@
 
 use std::{
     fmt,
-    fs::OpenOptions,
     io::Read,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use nix::libc;
 use serde::{Deserialize, Serialize};
+use stasis_linux::file;
 
 /// How a compiled program begins (elf(5)).
 const ELF: &[u8; 4] = b"\x7fELF";
@@ -148,14 +147,11 @@ impl Stamp {
     /// The stamp of the program at `path`. `None` for what cannot be read, and for a script: what
     /// it calls may change while it does not.
     pub(crate) fn of(path: &Path) -> Option<Self> {
-        let mut options = OpenOptions::new();
-        // A FIFO would hold us until somebody writes.
-        let options = options.read(true).custom_flags(libc::O_NONBLOCK);
-        let mut file = options.open(path).ok()?;
+        let mut file = file::open(path).ok()?;
         let mut beginning = [0; ELF.len()];
         file.read_exact(&mut beginning).ok()?;
         let metadata = file.metadata().ok()?;
-        (beginning == *ELF && metadata.is_file()).then(|| Self {
+        (beginning == *ELF).then(|| Self {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),

@@ -13,7 +13,6 @@
 
 mod answer;
 mod calls;
-pub mod cgroup;
 pub mod children;
 pub mod command;
 mod connect;
@@ -26,12 +25,11 @@ pub mod host;
 pub mod identify;
 mod identity;
 pub mod manifest;
-mod mountinfo;
 mod options;
 mod runc;
 mod runsc;
 mod settings;
-mod sys;
+mod vacant;
 mod verbs;
 
 pub use calls::{

@@ -139,7 +139,7 @@ mod tests {
                 (Target::Init(init), "kill c 15"),
                 (Target::All(init), "kill --all c 15"),
             ] {
-                engine.kill("c", term, target).await.expect("works");
+                fake.kill(term, target).await.expect("works");
                 assert_eq!(last(), line);
             }
             for (force, line) in [(false, "delete c"), (true, "delete --force c")] {

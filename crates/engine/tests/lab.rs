@@ -32,6 +32,15 @@ const LAB: &str = "these tests need the lab: make test, or lab/lab run -- TEST -
 /// For what takes an instant, on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A process that has ended and was reaped.
+fn ended() -> OwnedFd {
+    let mut child = Command::new("true").spawn().expect("starts");
+    let pid = rustix::process::Pid::from_child(&child);
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("is there");
+    child.wait().expect("is reaped");
+    pidfd
+}
+
 /// One container's bundle and engine.
 struct Bench {
     id: String,
@@ -239,6 +248,20 @@ impl Bench {
         eventually("the counter counts on", || self.counted().len() >= goal);
     }
 
+    /// Signals the container.
+    async fn kill(&self, signal: Signal, target: Target) -> stasis_engine::Result<()> {
+        let pid = match target {
+            Target::Init(pid) | Target::All(pid) => pid,
+            Target::Exec(pids) => pids.host,
+        };
+        let raw = rustix::process::Pid::from_raw(pid.as_raw()).expect("a pid");
+        let pidfd = pidfd_open(raw, PidfdFlags::empty());
+        let pidfd = pidfd.unwrap_or_else(|_| ended());
+        self.engine
+            .kill(&self.id, signal, target, pidfd.as_fd())
+            .await
+    }
+
     /// Kills and deletes the container, and looks that nothing is left of it.
     async fn remove(&self) {
         self.engine
@@ -437,8 +460,8 @@ async fn counts_on_from_where_it_was_frozen(binary: &str) {
         assert_eq!(bench.status().await, EngineStatus::Running);
     }
     bench.counts_on(5);
-    engine
-        .kill(&bench.id, Signal::KILL, Target::All(process.pid))
+    bench
+        .kill(Signal::KILL, Target::All(process.pid))
         .await
         .expect("is killed");
     process.ends();
@@ -493,8 +516,8 @@ async fn signals_work_in_every_state(binary: &str) {
     let term = Signal::new(15).expect("a signal");
     for target in [Target::Init, Target::All] {
         let created = bench.create().await.expect("is created");
-        engine
-            .kill(&bench.id, Signal::KILL, target(created.pid))
+        bench
+            .kill(Signal::KILL, target(created.pid))
             .await
             .expect("is killed");
         created.ends();
@@ -503,8 +526,8 @@ async fn signals_work_in_every_state(binary: &str) {
         let paused = bench.running().await;
         let pause = engine.pause(&bench.id, paused.pid);
         pause.await.expect("is paused");
-        engine
-            .kill(&bench.id, Signal::KILL, target(paused.pid))
+        bench
+            .kill(Signal::KILL, target(paused.pid))
             .await
             .expect("is killed");
         paused.ends();
@@ -513,8 +536,8 @@ async fn signals_work_in_every_state(binary: &str) {
         let before = bench.counted().len();
         let running = bench.running().await;
         eventually("its trap is set", || bench.counted().len() > before);
-        engine
-            .kill(&bench.id, term, target(running.pid))
+        bench
+            .kill(term, target(running.pid))
             .await
             .expect("is signalled");
         running.ends();
@@ -524,18 +547,12 @@ async fn signals_work_in_every_state(binary: &str) {
                 .all(|process| process.contains("gofer"))
         });
         let target = Target::Init(running.pid);
-        let error = engine
-            .kill(&bench.id, term, target)
-            .await
-            .expect_err("it has ended");
+        let error = bench.kill(term, target).await.expect_err("it has ended");
         assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
         bench.remove().await;
     }
     let gone = Target::Init(Pid::from_raw(1));
-    let error = engine
-        .kill(&bench.id, term, gone)
-        .await
-        .expect_err("is deleted");
+    let error = bench.kill(term, gone).await.expect_err("is deleted");
     assert!(matches!(error, Error::NoSuchProcess { .. }), "{error:?}");
 }
 
@@ -561,11 +578,7 @@ async fn an_exec_can_be_signalled_and_listed(binary: &str) {
             .expect("listed")
             .contains(&pids.inner)
     );
-    let kill = || {
-        bench
-            .engine
-            .kill(&bench.id, Signal::KILL, Target::Exec(pids))
-    };
+    let kill = || bench.kill(Signal::KILL, Target::Exec(pids));
     kill().await.expect("is killed");
     process.ends();
     eventually("it is reaped", || {

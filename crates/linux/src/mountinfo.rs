@@ -18,7 +18,7 @@ use rustix::{
 use crate::lines::{each_line, text, unescape};
 
 /// The list of the calling thread, whose mount namespace may be its own.
-const OWN: &str = "/proc/thread-self/mountinfo";
+pub(crate) const OWN: &str = "/proc/thread-self/mountinfo";
 
 /// The most mounts of one namespace: the kernel's own default limit, fs.mount-max.
 const MOST: usize = 100_000;

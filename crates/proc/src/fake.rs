@@ -214,7 +214,13 @@ impl Engine for FakeEngine {
         Ok(ExecPids { host, inner: 7 })
     }
 
-    async fn kill(&self, id: &str, signal: Signal, target: Target) -> Result<()> {
+    async fn kill(
+        &self,
+        id: &str,
+        signal: Signal,
+        target: Target,
+        _pidfd: BorrowedFd<'_>,
+    ) -> Result<()> {
         let (whom, pid) = match target {
             Target::Init(pid) => ("init", pid),
             Target::All(pid) => ("all", pid),

@@ -5,7 +5,7 @@
 //! process is started, watched and reaped is in `process`.
 //!
 //! `create`, `restore` and `exec` hand the container's streams to the runtime. Nothing is
-//! captured there, since what the runtime leaves behind holds them for as long as it lives.
+//! collected there, since what the runtime leaves behind holds them for as long as it lives.
 
 mod log;
 mod process;

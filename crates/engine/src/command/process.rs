@@ -1,4 +1,4 @@
-//! One child process from start to end: process group, deadline, captured output.
+//! One child process from start to end: process group, deadline, collectedd output.
 //!
 //! Knows nothing of runtimes. The child leads a process group of its own, dies with us, and is
 //! always reaped here, also when the future that waits for it is dropped.
@@ -17,6 +17,7 @@ use nix::{
     unistd::Pid,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
+use stasis_linux::sys;
 use tokio::{
     net::unix::pipe::Receiver,
     process::{Child, Command},
@@ -28,14 +29,13 @@ use tokio::{
 use crate::{
     calls,
     children::{Children, Owned},
-    sys,
 };
 
 /// How the child's output streams are dealt with.
 #[derive(Debug)]
 pub(super) enum Streams {
     /// Both are read, as far as the caps go; stdin is `/dev/null`.
-    Captured,
+    Collected,
     /// Handed to the child, and with it to the container.
     Handed(calls::Stdio),
 }
@@ -81,7 +81,7 @@ pub(super) async fn run<E>(
     // Both would make runc take the shim's own descriptors and sockets for the container's.
     command.env_remove("LISTEN_FDS").env_remove("NOTIFY_SOCKET");
     command.process_group(0);
-    sys::die_with_parent(&mut command);
+    sys::die_with_parent(command.as_std_mut());
     let (mut stdout, mut stderr) = attach(&mut command, streams)?;
     let mut running = Running::start(&mut command, children)?;
     // It holds our copies of the descriptors that it handed out; with them no pipe would end.
@@ -102,8 +102,8 @@ pub(super) async fn run<E>(
     };
     Ok(Ended {
         status,
-        stdout: stdout.map(Capture::finish).unwrap_or_default(),
-        stderr: stderr.map(Capture::finish).unwrap_or_default(),
+        stdout: stdout.map(Collected::finish).unwrap_or_default(),
+        stderr: stderr.map(Collected::finish).unwrap_or_default(),
     })
 }
 
@@ -132,11 +132,11 @@ pub(super) async fn given_up(by: Option<oneshot::Receiver<()>>) {
 fn attach(
     command: &mut Command,
     streams: Streams,
-) -> io::Result<(Option<Capture>, Option<Capture>)> {
+) -> io::Result<(Option<Collected>, Option<Collected>)> {
     let handed = match streams {
-        Streams::Captured => {
-            let (stdout, for_stdout) = Capture::new(STDOUT_CAP)?;
-            let (stderr, for_stderr) = Capture::new(STDERR_CAP)?;
+        Streams::Collected => {
+            let (stdout, for_stdout) = Collected::new(STDOUT_CAP)?;
+            let (stderr, for_stderr) = Collected::new(STDERR_CAP)?;
             command
                 .stdin(Stdio::null())
                 .stdout(for_stdout)
@@ -152,14 +152,14 @@ fn attach(
     Ok((None, None))
 }
 
-/// One captured stream.
-struct Capture {
+/// One collectedd stream.
+struct Collected {
     pipe: Receiver,
     kept: Vec<u8>,
     cap: usize,
 }
 
-impl Capture {
+impl Collected {
     fn new(cap: usize) -> io::Result<(Self, OwnedFd)> {
         let (ours, childs) = pipe_with(PipeFlags::CLOEXEC)?;
         Ok((
@@ -197,9 +197,9 @@ impl Capture {
 }
 
 /// Keeps the pipe from filling up. Never ends: the child's end is what is waited for.
-async fn drain(capture: Option<&mut Capture>) -> Infallible {
-    if let Some(capture) = capture {
-        while capture.pipe.readable().await.is_ok() && capture.read_ready() {}
+async fn drain(collected: Option<&mut Collected>) -> Infallible {
+    if let Some(collected) = collected {
+        while collected.pipe.readable().await.is_ok() && collected.read_ready() {}
     }
     pending().await
 }

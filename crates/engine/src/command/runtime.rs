@@ -51,7 +51,7 @@ impl Runtime {
             verb,
             globals: Vec::new(),
             arguments: Vec::new(),
-            streams: Streams::Captured,
+            streams: Streams::Collected,
             deadline,
             given_up: None,
         }
@@ -93,7 +93,7 @@ impl Invocation<'_> {
         self
     }
 
-    /// Hands these streams to the runtime, so that nothing is captured.
+    /// Hands these streams to the runtime, so that nothing is collected.
     pub(crate) fn stdio(mut self, stdio: Stdio) -> Self {
         self.streams = Streams::Handed(stdio);
         self
@@ -129,7 +129,7 @@ impl Invocation<'_> {
     /// The same call once more. Streams that are handed over are gone after the first.
     fn again(&self) -> Option<Self> {
         let streams = match self.streams {
-            Streams::Captured => Streams::Captured,
+            Streams::Collected => Streams::Collected,
             Streams::Handed(_) => return None,
         };
         Some(Self {
@@ -194,7 +194,7 @@ pub(crate) async fn output(
     let mut command = tokio::process::Command::new(program);
     command.arg(argument);
     let enough = process::passed(Some(deadline));
-    match process::run(command, children, Streams::Captured, enough).await {
+    match process::run(command, children, Streams::Collected, enough).await {
         Ok(ended) => Ok(String::from_utf8_lossy(&ended.stdout).into_owned()),
         Err(Failure::Spawn(source)) => Err(Error::run(name)(source)),
         Err(Failure::Enough(after)) => Err(Error::Binary {

@@ -202,7 +202,11 @@ async fn a_survivor_that_holds_the_pipes_is_not_waited_for() {
         .trim()
         .parse()
         .expect("a pid");
-    crate::sys::kill(nix::unistd::Pid::from_raw(pid), 9).expect("it still runs");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .expect("it still runs");
 }
 
 #[tokio::test]

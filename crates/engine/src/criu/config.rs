@@ -12,13 +12,12 @@
 //! (CRIU 4.1.1).
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use serde_json::{Map, Value};
+use stasis_linux::file;
 
 use crate::{
     error::{Error, Result},
@@ -100,7 +99,7 @@ pub fn write(bundle: &Path, kind: Kind, lines: &[String]) -> Result<()> {
 /// If it cannot be read, or is no JSON.
 pub(crate) fn spec(bundle: &Path) -> Result<Value> {
     let path = bundle.join("config.json");
-    let spec = capped(&path, SPEC_CAP).map_err(Error::io("read the spec", &path))?;
+    let spec = whole(&path, SPEC_CAP).map_err(Error::io("read the spec", &path))?;
     serde_json::from_slice(&spec).map_err(|error| Error::io("parse the spec", &path)(error.into()))
 }
 
@@ -130,34 +129,16 @@ fn defaults(kind: Kind) -> &'static [&'static str] {
     }
 }
 
+fn whole(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
+    file::whole(file::open(path)?, cap)
+}
+
 fn read(path: &Path) -> Result<String> {
-    let bytes = capped(path, CAP).map_err(Error::io("read the CRIU configuration file", path))?;
+    let bytes = whole(path, CAP).map_err(Error::io("read the CRIU configuration file", path))?;
     String::from_utf8(bytes).map_err(|error| {
         let source = io::Error::new(io::ErrorKind::InvalidData, error);
         Error::io("read the CRIU configuration file", path)(source)
     })
-}
-
-fn capped(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
-    let mut options = OpenOptions::new();
-    // A FIFO would otherwise hold us, and all that the shim serves, until somebody writes.
-    options.read(true).custom_flags(nix::libc::O_NONBLOCK);
-    let file = options.open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is no regular file",
-        ));
-    }
-    let mut bytes = Vec::new();
-    file.take(cap + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > cap {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("more than {cap} bytes"),
-        ));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -237,7 +218,7 @@ mod tests {
     fn no_file_is_read_beyond_its_cap() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         file.as_file().set_len(CAP + 1).expect("is long");
-        assert!(refused(file.path()).contains("more than"));
+        assert!(refused(file.path()).contains("longer than"));
     }
 
     #[test]

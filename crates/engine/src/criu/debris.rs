@@ -10,13 +10,14 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
-    io::Read,
+    fs,
     path::{Path, PathBuf},
 };
 
+use stasis_linux::{file, mountinfo::detach_below};
+
 use super::log::RESTORE;
-use crate::{error::Result, mountinfo};
+use crate::error::Result;
 
 const IN_WORK: &str = ".criu.cgyard.";
 const IN_TMP: &str = "/tmp/.criu.mntns.";
@@ -31,13 +32,13 @@ pub(crate) fn remove(work: &Path) -> Result<()> {
     if let Ok(work) = work.canonicalize() {
         for entry in fs::read_dir(&work).into_iter().flatten().flatten() {
             if is_yard(&entry.file_name()) {
-                mountinfo::detach_below(&[&entry.path()])?;
+                detach_below(&entry.path())?;
                 remove_empty(&entry.path());
             }
         }
     }
     if let Some(namespace) = mount_namespace(&work.join(RESTORE)) {
-        mountinfo::detach_below(&[&namespace])?;
+        detach_below(&namespace)?;
         remove_empty(&namespace);
     }
     Ok(())
@@ -62,12 +63,7 @@ fn remove_empty(directory: &Path) {
 }
 
 fn mount_namespace(log: &Path) -> Option<PathBuf> {
-    let mut bytes = Vec::new();
-    File::open(log)
-        .ok()?
-        .take(LOG_CAP)
-        .read_to_end(&mut bytes)
-        .ok()?;
+    let bytes = file::head(file::open(log).ok()?, LOG_CAP).ok()?;
     mount_namespace_in(&String::from_utf8_lossy(&bytes))
 }
 

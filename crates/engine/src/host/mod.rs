@@ -3,7 +3,9 @@
 
 mod build_id;
 
-use std::{fs::File, io::Read};
+use std::fs::File;
+
+use stasis_linux::file;
 
 pub use build_id::build_id;
 
@@ -23,12 +25,11 @@ pub fn kernel_release() -> String {
 /// does not list any.
 #[must_use]
 pub fn cpu_features() -> Vec<String> {
-    let mut cpuinfo = Vec::new();
-    let read = File::open("/proc/cpuinfo")
-        .and_then(|file| file.take(CPUINFO_CAP).read_to_end(&mut cpuinfo));
-    if let Err(error) = read {
+    let read = File::open("/proc/cpuinfo").and_then(|cpuinfo| file::head(cpuinfo, CPUINFO_CAP));
+    let cpuinfo = read.unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot read /proc/cpuinfo: the image will not name CPU features");
-    }
+        Vec::new()
+    });
     parse_features(&String::from_utf8_lossy(&cpuinfo))
 }
 

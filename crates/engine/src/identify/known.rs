@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -15,8 +15,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{libc, unistd::geteuid};
+use nix::unistd::geteuid;
 use sha2::{Digest, Sha256};
+use stasis_linux::file::{self, Directory};
 
 use crate::identity::{Identity, Stamp};
 
@@ -48,14 +49,12 @@ impl Known {
     /// What the binary at `path` said when it was the file that it is now.
     pub(super) fn recall(&self, path: &Path, now: &Stamp) -> Option<Identity> {
         self.check().ok()?;
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(self.file(path))
+        let name = Self::file(path);
+        let file = Directory::from(&*self.directory)
+            .open(Path::new(&name))
             .ok()?;
         is_ours(&file.metadata().ok()?).then_some(())?;
-        let mut text = Vec::new();
-        file.take(CAP).read_to_end(&mut text).ok()?;
+        let text = file::whole(file, CAP).ok()?;
         let identity: Identity = serde_json::from_slice(&text).ok()?;
         (identity.binary == path && identity.stamp.as_ref() == Some(now)).then_some(identity)
     }
@@ -75,13 +74,13 @@ impl Known {
             .mode(0o600)
             .open(&aside)?;
         file.write_all(&serde_json::to_vec(identity)?)?;
-        fs::rename(&aside, self.file(&identity.binary))
+        fs::rename(&aside, self.directory.join(Self::file(&identity.binary)))
     }
 
-    fn file(&self, path: &Path) -> PathBuf {
+    fn file(path: &Path) -> String {
         let digest = Sha256::digest(path.as_os_str().as_bytes());
         let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.directory.join(name + ".json")
+        name + ".json"
     }
 
     /// Whether nobody but us can have put something into the directory.

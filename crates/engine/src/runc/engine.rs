@@ -81,8 +81,14 @@ impl Engine for Runc {
         })
     }
 
-    async fn kill(&self, id: &str, signal: Signal, target: Target) -> Result<()> {
-        kill::kill(self, id, signal, target).await
+    async fn kill(
+        &self,
+        id: &str,
+        signal: Signal,
+        target: Target,
+        pidfd: BorrowedFd<'_>,
+    ) -> Result<()> {
+        kill::kill(self, id, signal, target, pidfd).await
     }
 
     async fn delete(&self, id: &str, force: bool) -> Result<()> {

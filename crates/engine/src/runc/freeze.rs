@@ -12,15 +12,15 @@
 //! dumps of a shell that starts a command every 10 ms, more where the machine is busy). So we
 //! look before the dump, and let the container run for some milliseconds until nobody is there.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use nix::unistd::Pid;
+use stasis_linux::{cgroup::Freezer, chain, procfs::Entry};
 
 use super::handle::Runc;
 use crate::{
     calls::{EngineState, EngineStatus},
-    cgroup::Freezer,
-    error::{Error, Result, chain},
+    error::{Error, Result},
 };
 
 /// How often it is let run. It takes two calls of the runtime each time; one is nearly always
@@ -49,7 +49,7 @@ pub(super) async fn pause(runc: &Runc, id: &str, init: Pid) -> Result<()> {
 /// Waits until a container that is being frozen is so.
 pub(super) async fn wait_frozen(runc: &Runc, init: Pid) -> Result<()> {
     let limit = runc.runtime.timeouts.pause;
-    let Some(freezer) = Freezer::of(init)? else {
+    let Some(freezer) = Freezer::of(init.as_raw())? else {
         return Ok(());
     };
     if freezer.frozen(limit).await? {
@@ -147,7 +147,7 @@ pub(super) async fn put_back<T>(
 
 /// Lets the frozen container run for some milliseconds until no process of it is in vfork.
 async fn leave_vfork(runc: &Runc, id: &str, init: Pid) -> Result<()> {
-    let Some(freezer) = Freezer::of(init)? else {
+    let Some(freezer) = Freezer::of(init.as_raw())? else {
         return Ok(());
     };
     for _ in 0..ATTEMPTS {
@@ -169,7 +169,8 @@ async fn leave_vfork(runc: &Runc, id: &str, init: Pid) -> Result<()> {
     })
 }
 
-fn is_in_vfork(pid: Pid) -> bool {
-    let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
-    IN_VFORK.contains(&place.trim())
+fn is_in_vfork(pid: rustix::process::Pid) -> bool {
+    Entry::open(pid.as_raw_pid().unsigned_abs())
+        .and_then(|process| process.waits_in())
+        .is_ok_and(|place| IN_VFORK.contains(&&*place))
 }

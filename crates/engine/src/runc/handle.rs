@@ -2,8 +2,10 @@
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
+use stasis_linux::mountinfo::detach_below;
+
 use crate::{
-    answer, calls::EngineState, command::Runtime, error::Result, identity::Identity, mountinfo,
+    answer, calls::EngineState, command::Runtime, error::Result, identity::Identity,
     settings::Settings,
 };
 
@@ -65,7 +67,8 @@ impl Runc {
     /// with, removes the container's files through it.
     pub(super) fn detach_root(&self, id: &str) -> Result<()> {
         let in_bundle = self.bundle.join(CRUN_ROOT_MOUNT);
-        mountinfo::detach_below(&[&self.root.join(id), &in_bundle])?;
+        detach_below(&self.root.join(id))?;
+        detach_below(&in_bundle)?;
         // It is hardly ever there; where somebody has put something in it, it is not crun's.
         let _ = fs::remove_dir(&in_bundle);
         Ok(())

@@ -12,17 +12,18 @@ use std::{
 
 use nix::unistd::Pid;
 use serde_json::Value;
+use stasis_linux::chain;
 
 use super::{freeze, handle::Runc};
 use crate::{
     calls::{Checkpoint, CheckpointReport, Restore},
-    cgroup::Vacant,
     command::Invocation,
     criu::{config, debris, log},
-    error::{Error, Result, chain},
+    error::{Error, Result},
     identify::find,
     identity::Kind,
     options::{CgroupMode, CheckpointOptions},
+    vacant::Vacant,
 };
 
 /// What crun mounts over masked directories: one directory in its root. In an image it has the

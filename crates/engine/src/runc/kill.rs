@@ -3,27 +3,32 @@
 use std::{io, os::fd::BorrowedFd};
 
 use nix::{errno::Errno, unistd::Pid};
-use rustix::process::pidfd_send_signal;
+use stasis_linux::{cgroup::Freezer, sys};
 
 use super::handle::Runc;
 use crate::{
     calls::{EngineState, EngineStatus, Signal, Target},
-    cgroup::Freezer,
     error::{Error, Result},
     identity::Kind,
-    sys,
 };
 
-pub(super) async fn kill(runc: &Runc, id: &str, signal: Signal, target: Target) -> Result<()> {
+pub(super) async fn kill(
+    runc: &Runc,
+    id: &str,
+    signal: Signal,
+    target: Target,
+    pidfd: BorrowedFd<'_>,
+) -> Result<()> {
     let (init, all) = match target {
         Target::Init(init) => (init, false),
         Target::All(init) => (init, true),
         // The runtimes signal no other process than init.
         Target::Exec(pids) => {
-            return sys::kill(pids.host, signal.number()).map_err(|errno| match errno {
-                Errno::ESRCH => Error::NoSuchProcess { id: id.to_owned() },
-                errno => Error::io("signal", format!("/proc/{}", pids.host))(errno.into()),
-            });
+            return match sys::send_signal(pidfd, signal.number()) {
+                Ok(()) => Ok(()),
+                Err(error) if is_gone(&error) => Err(Error::NoSuchProcess { id: id.to_owned() }),
+                Err(error) => Err(Error::io("signal", format!("/proc/{}", pids.host))(error)),
+            };
         }
     };
     let call = runc
@@ -37,7 +42,7 @@ pub(super) async fn kill(runc: &Runc, id: &str, signal: Signal, target: Target) 
     // crun leaves a paused container frozen, and in cgroup version 1 the signal pending.
     if runc.runtime.identity.kind == Kind::Crun
         && signal == Signal::KILL
-        && let Ok(Some(freezer)) = Freezer::of(init)
+        && let Ok(Some(freezer)) = Freezer::of(init.as_raw())
         && let Err(error) = freezer.thaw()
     {
         // It may have gone in the meantime.
@@ -61,14 +66,20 @@ async fn refused(runc: &Runc, id: &str, error: Error) -> Error {
 
 /// Ends a frozen container without letting it run again.
 pub(super) fn end_frozen(init: Pid, pidfd: BorrowedFd<'_>) -> Result<()> {
-    match Freezer::of(init) {
-        Ok(Some(freezer)) => freezer.end(),
-        Ok(None) => match pidfd_send_signal(pidfd, rustix::process::Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(Error::io("kill", format!("/proc/{init}"))(error.into())),
+    match Freezer::of(init.as_raw()) {
+        Ok(Some(freezer)) => Ok(freezer.end()?),
+        Ok(None) => match sys::send_signal(pidfd, Signal::KILL.number()) {
+            Err(error) if !is_gone(&error) => {
+                Err(Error::io("kill", format!("/proc/{init}"))(error))
+            }
+            _ => Ok(()),
         },
         // It ended by itself, and with init all processes of its PID namespace.
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::ESRCH as i32)
 }

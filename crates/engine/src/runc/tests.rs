@@ -429,8 +429,7 @@ async fn an_exec_is_signalled_on_the_host() {
         inner: host.as_raw(),
     });
     // SIGRTMAX, which ends a process as well.
-    fake.engine
-        .kill("c", Signal::new(64).expect("a signal"), target)
+    fake.kill(Signal::new(64).expect("a signal"), target)
         .await
         .expect("is sent");
     assert!(!child.wait().expect("is reaped").success());

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use nix::unistd::Pid;
 use rustix::process::pidfd_send_signal;
 use serde_json::Value;
+use stasis_linux::chain;
 
 use super::{handle::Runsc, ids, kill};
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
         Signal, Target,
     },
     engine::Engine,
-    error::{Error, Result, chain},
+    error::{Error, Result},
     identity::{Identity, Kind},
     options::{CgroupMode, CheckpointOptions},
 };
@@ -112,8 +113,14 @@ impl Engine for Runsc {
         pids
     }
 
-    async fn kill(&self, id: &str, signal: Signal, target: Target) -> Result<()> {
-        kill::kill(self, id, signal, target).await
+    async fn kill(
+        &self,
+        id: &str,
+        signal: Signal,
+        target: Target,
+        pidfd: BorrowedFd<'_>,
+    ) -> Result<()> {
+        kill::kill(self, id, signal, target, pidfd).await
     }
 
     async fn delete(&self, id: &str, force: bool) -> Result<()> {

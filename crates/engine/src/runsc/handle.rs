@@ -8,11 +8,8 @@ use std::{
 };
 
 use nix::unistd::Pid;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{PidfdFlags, pidfd_open},
-};
 use serde_json::Value;
+use stasis_linux::Pidfd;
 
 use super::{deletion, filestore, ids};
 use crate::{
@@ -181,11 +178,8 @@ fn has_ended(pid: Pid) -> bool {
     let Some(pid) = rustix::process::Pid::from_raw(pid.as_raw()) else {
         return true;
     };
-    match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => {
-            let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
-            poll(&mut ended, Some(&Timespec::default())) == Ok(1)
-        }
+    match Pidfd::take(pid) {
+        Ok(pidfd) => pidfd.has_ended(),
         Err(errno) => errno == rustix::io::Errno::SRCH,
     }
 }

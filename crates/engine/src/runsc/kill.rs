@@ -1,15 +1,23 @@
 //! Signals to a gVisor container, in every state.
 
+use std::os::fd::BorrowedFd;
+
 use nix::errno::Errno;
+use stasis_linux::sys;
 
 use super::{handle::Runsc, ids};
 use crate::{
     calls::{EngineStatus, Signal, Target},
     error::{Error, Result},
-    sys,
 };
 
-pub(super) async fn kill(runsc: &Runsc, id: &str, signal: Signal, target: Target) -> Result<()> {
+pub(super) async fn kill(
+    runsc: &Runsc,
+    id: &str,
+    signal: Signal,
+    target: Target,
+    pidfd: BorrowedFd<'_>,
+) -> Result<()> {
     if ids::would_reach_another(&runsc.root, id)? {
         return Err(Error::NoSuchProcess { id: id.to_owned() });
     }
@@ -20,7 +28,9 @@ pub(super) async fn kill(runsc: &Runsc, id: &str, signal: Signal, target: Target
         Target::Exec(pids) => call.option("--pid", pids.inner.to_string()),
     };
     match call.arg(id).arg(signal.number().to_string()).run().await {
-        Err(error @ Error::Failed { .. }) => refused(runsc, id, signal, target, error).await,
+        Err(error @ Error::Failed { .. }) => {
+            refused(runsc, id, signal, (target, pidfd), error).await
+        }
         result => result.map(drop),
     }
 }
@@ -30,7 +40,7 @@ async fn refused(
     runsc: &Runsc,
     id: &str,
     signal: Signal,
-    target: Target,
+    (target, pidfd): (Target, BorrowedFd<'_>),
     error: Error,
 ) -> Result<()> {
     let gone = || Error::NoSuchProcess { id: id.to_owned() };
@@ -52,10 +62,13 @@ async fn refused(
     };
     match target {
         Target::Init(sandbox) | Target::All(sandbox) if signal == Signal::KILL => {
-            sys::kill(sandbox, signal.number()).map_err(|errno| match errno {
-                Errno::ESRCH => gone(),
-                errno => Error::io("kill the sandbox", format!("/proc/{sandbox}"))(errno.into()),
-            })
+            match sys::send_signal(pidfd, signal.number()) {
+                Ok(()) => Ok(()),
+                Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => Err(gone()),
+                Err(error) => Err(Error::io("kill the sandbox", format!("/proc/{sandbox}"))(
+                    error,
+                )),
+            }
         }
         _ => {
             let what = format!("signal {} to a {state} container", signal.number());

@@ -46,10 +46,7 @@ async fn its_own_verbs_have_these_command_lines() {
          --internal-pid-file DIR/exec.pid.internal c"
     );
     assert!(!fake.path("exec.pid.internal").exists());
-    engine
-        .kill("c", term(), Target::Exec(pids))
-        .await
-        .expect("works");
+    fake.kill(term(), Target::Exec(pids)).await.expect("works");
     assert_eq!(fake.last(GLOBALS), "kill --pid 7 c 15");
     engine
         .checkpoint("c", &fake.checkpoint(CheckpointOptions::default()))
@@ -126,8 +123,7 @@ async fn a_created_or_paused_container_is_killed_through_its_sandbox() {
                 .contains(&format!("signal 15 to a {state} container")),
             "{error}"
         );
-        fake.engine
-            .kill("c", Signal::KILL, Target::All(pid))
+        fake.kill(Signal::KILL, Target::All(pid))
             .await
             .expect("is killed");
         assert!(!sandbox.wait().expect("is reaped").success());
@@ -264,7 +260,7 @@ async fn an_id_that_runsc_could_take_for_anothers_is_refused_and_never_reaches_t
     let calls = fake.calls().len();
     fake.engine.delete("c", true).await.expect("is gone");
     let target = Target::Init(Pid::from_raw(PID));
-    let error = fake.engine.kill("c", term(), target).await;
+    let error = fake.kill(term(), target).await;
     assert!(
         matches!(error, Err(Error::NoSuchProcess { .. })),
         "{error:?}"

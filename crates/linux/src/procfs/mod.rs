@@ -35,7 +35,7 @@ pub use fd::{FileKind, IO_URING, OpenFile};
 pub use net::{Family, InternetSocket, SocketType, TcpState, UnixSocket};
 pub use stat::Stat;
 pub use status::{Ids, Status};
-pub use tasks::{children, threads};
+pub use tasks::{children, process_of, threads};
 
 use crate::{
     file::head,
@@ -99,6 +99,12 @@ impl Entry {
             }
         }
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The function of the kernel in which it waits, if it does.
+    pub fn waits_in(&self) -> Result<String, Error> {
+        let name = self.read("wchan", SMALL)?;
+        Ok(String::from_utf8_lossy(&name).trim().to_owned())
     }
 
     /// Where it works.

@@ -31,6 +31,13 @@ pub fn threads(process: Pid) -> io::Result<Vec<Pid>> {
     Ok(threads)
 }
 
+/// The process that a thread is of. None if it has ended.
+pub fn process_of(thread: Pid) -> Option<Pid> {
+    let status = fs::read_to_string(format!("/proc/{}/status", thread.as_raw_pid())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    number(line.trim())
+}
+
 fn unless_gone<T: Default>(read: io::Result<T>) -> io::Result<T> {
     read.or_else(|error| match is_gone(&error) {
         true => Ok(T::default()),

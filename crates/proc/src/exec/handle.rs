@@ -98,19 +98,24 @@ impl Exec {
         let finished = || Error::Finished {
             id: self.id().to_owned(),
         };
-        let pids = match &*self.state() {
-            // Reaped, but not told of while its last output is taken: its pid may be another's by
-            // now. Nothing comes between this look and the signal of runc's and crun's engine,
-            // which goes to the pid at once, on the shim's only thread.
-            ExecState::Running(process, _) if process.exited().is_some() => return Err(finished()),
-            ExecState::Running(_, pids) => *pids,
+        let (process, pids) = match &*self.state() {
+            // Reaped, but not told of while its last output is taken.
+            ExecState::Running(process, _) if process.exited().is_some() => {
+                return Err(finished());
+            }
+            ExecState::Running(process, pids) => (process.clone(), *pids),
             ExecState::Stopped | ExecState::Deleted => return Err(finished()),
             state => return Err(state.refuse("kill")),
         };
         match self
             .parent
             .runtime()
-            .kill(self.parent.id(), signal, Target::Exec(pids))
+            .kill(
+                self.parent.id(),
+                signal,
+                Target::Exec(pids),
+                process.pidfd(),
+            )
             .await
         {
             Ok(()) => Ok(()),

@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use nix::unistd::Pid;
 use stasis_engine::{Error as EngineError, Signal, Target};
 
 use super::handle::Init;
@@ -46,7 +45,7 @@ impl Init {
             let exit = process.wait().await;
             // Before the exit is told, so that it tells the end of the whole container.
             if init.config.kill_all_on_exit {
-                init.kill_rest(process.pid()).await;
+                init.kill_rest(&process).await;
             }
             if let Some(streams) = init.streams() {
                 streams.taken().await;
@@ -56,11 +55,16 @@ impl Init {
     }
 
     /// Kills what has survived init.
-    async fn kill_rest(&self, init: Pid) {
+    async fn kill_rest(&self, init: &Watched) {
         match self
             .config
             .engine
-            .kill(self.id(), Signal::KILL, Target::All(init))
+            .kill(
+                self.id(),
+                Signal::KILL,
+                Target::All(init.pid()),
+                init.pidfd(),
+            )
             .await
         {
             Ok(()) | Err(EngineError::NoSuchProcess { .. }) => {}

@@ -3,11 +3,13 @@
 //! process of the container yet that could be signalled: SIGKILL gives the restore up, and every
 //! other signal is refused.
 
+use nix::unistd::Pid;
 use stasis_engine::{Error as EngineError, Signal, Target};
 
 use super::handle::Init;
 use crate::{
     error::{Error, Result},
+    monitor::Watched,
     sync::lock,
 };
 
@@ -21,7 +23,7 @@ impl Init {
             return Ok(());
         }
         let process = self.life.target(self.id())?;
-        self.signal(signal, Target::Init(process.pid())).await
+        self.signal(signal, &process, Target::Init).await
     }
 
     /// Signals every process of the container.
@@ -33,7 +35,7 @@ impl Init {
             return Ok(());
         }
         let process = self.life.target(self.id())?;
-        self.signal(signal, Target::All(process.pid())).await
+        self.signal(signal, &process, Target::All).await
     }
 
     /// Has the engine kill the restore in progress, which fails then. Says whether there is one.
@@ -43,8 +45,17 @@ impl Init {
         give_up.is_some_and(|give_up| give_up.send(()).is_ok())
     }
 
-    async fn signal(&self, signal: Signal, target: Target) -> Result<()> {
-        match self.config.engine.kill(self.id(), signal, target).await {
+    async fn signal(
+        &self,
+        signal: Signal,
+        process: &Watched,
+        target: fn(Pid) -> Target,
+    ) -> Result<()> {
+        let (engine, target) = (&self.config.engine, target(process.pid()));
+        match engine
+            .kill(self.id(), signal, target, process.pidfd())
+            .await
+        {
             Ok(()) => Ok(()),
             Err(EngineError::NoSuchProcess { .. } | EngineError::NoSuchContainer { .. }) => {
                 Err(Error::Finished {

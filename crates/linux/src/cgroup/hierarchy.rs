@@ -6,23 +6,26 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use crate::{error::Result, mountinfo};
+use super::error::CgroupError;
+use crate::mountinfo::{self, Mount};
 
 /// How a cgroup is frozen and thawed, by files in its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Switch {
+pub struct Switch {
     /// Where [`freeze`](Self::freeze) or [`thaw`](Self::thaw) is written.
-    pub(super) file: &'static str,
-    pub(super) freeze: &'static str,
-    pub(super) thaw: &'static str,
+    pub file: &'static str,
+    /// What freezes it.
+    pub freeze: &'static str,
+    /// What thaws it.
+    pub thaw: &'static str,
     /// What says `1` while this very cgroup, not one above it, is told to freeze.
-    pub(super) told: &'static str,
+    pub told: &'static str,
     /// The file, and its line, that say that every process in it and below is frozen.
-    pub(super) frozen: (&'static str, &'static str),
+    pub frozen: (&'static str, &'static str),
 }
 
 /// Linux's Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst.
-pub(super) const VERSION_1: Switch = Switch {
+pub(crate) const VERSION_1: Switch = Switch {
     file: "freezer.state",
     freeze: "FROZEN",
     thaw: "THAWED",
@@ -30,7 +33,7 @@ pub(super) const VERSION_1: Switch = Switch {
     frozen: ("freezer.state", "FROZEN"),
 };
 /// Linux's Documentation/admin-guide/cgroup-v2.rst, "Core Interface Files".
-pub(super) const VERSION_2: Switch = Switch {
+pub(crate) const VERSION_2: Switch = Switch {
     file: "cgroup.freeze",
     freeze: "1",
     thaw: "0",
@@ -40,26 +43,30 @@ pub(super) const VERSION_2: Switch = Switch {
 
 /// A mounted cgroup hierarchy.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Hierarchy {
+pub struct Hierarchy {
     /// Of version 1, the options that name its controllers; of version 2, nothing.
-    pub(super) controllers: Option<Vec<String>>,
+    pub controllers: Option<Vec<String>>,
     /// The cgroup that is seen at `mount`.
-    pub(super) root: PathBuf,
-    pub(super) mount: PathBuf,
+    pub root: PathBuf,
+    /// Where it is mounted.
+    pub mount: PathBuf,
 }
 
 /// One line of `/proc/PID/cgroup`: the controllers, none for version 2, and the path.
-pub(super) type Membership = (Vec<String>, PathBuf);
+pub(crate) type Membership = (Vec<String>, PathBuf);
 
 impl Hierarchy {
-    pub(super) fn carries(&self, controller: &str) -> bool {
+    /// Whether it has this controller of version 1.
+    #[must_use]
+    pub fn carries(&self, controller: &str) -> bool {
         self.controllers
             .as_ref()
             .is_some_and(|all| all.iter().any(|one| one == controller))
     }
 
     /// How the cgroups of this hierarchy are frozen, if they can be.
-    pub(super) fn switch(&self) -> Option<Switch> {
+    #[must_use]
+    pub fn switch(&self) -> Option<Switch> {
         if self.controllers.is_none() {
             return Some(VERSION_2);
         }
@@ -67,7 +74,7 @@ impl Hierarchy {
     }
 
     /// The cgroup in this hierarchy of a process with these memberships.
-    pub(super) fn path_among<'a>(&self, memberships: &'a [Membership]) -> Option<&'a Path> {
+    pub(crate) fn path_among<'a>(&self, memberships: &'a [Membership]) -> Option<&'a Path> {
         let found = memberships
             .iter()
             .find(|(controllers, _)| match &self.controllers {
@@ -80,7 +87,7 @@ impl Hierarchy {
     }
 
     /// Where a cgroup of this hierarchy is seen, if it is below the mount's root.
-    pub(super) fn directory(&self, path: &Path) -> Option<PathBuf> {
+    pub(crate) fn directory(&self, path: &Path) -> Option<PathBuf> {
         let below = path.strip_prefix(&self.root).ok()?;
         // `/..` is how the kernel shows what is outside our cgroup namespace.
         let plain = below
@@ -90,7 +97,8 @@ impl Hierarchy {
     }
 }
 
-pub(super) fn memberships(text: &[u8]) -> Vec<Membership> {
+/// The cgroups in `/proc/PID/cgroup`. What cannot be read as one is passed over.
+pub(crate) fn memberships(text: &[u8]) -> Vec<Membership> {
     text.split(|&byte| byte == b'\n')
         .filter_map(|line| {
             let mut fields = line.splitn(3, |&byte| byte == b':').skip(1);
@@ -102,22 +110,24 @@ pub(super) fn memberships(text: &[u8]) -> Vec<Membership> {
         .collect()
 }
 
-pub(super) fn hierarchies() -> Result<Vec<Hierarchy>> {
-    Ok(mountinfo::mounts()?
-        .into_iter()
-        .filter_map(hierarchy)
-        .collect())
+/// The hierarchies that are mounted here.
+///
+/// # Errors
+/// If the mounts cannot be read.
+pub fn hierarchies() -> Result<Vec<Hierarchy>, CgroupError> {
+    let mounts = mountinfo::mounts().map_err(CgroupError::io("read", mountinfo::OWN))?;
+    Ok(mounts.into_iter().filter_map(hierarchy).collect())
 }
 
-pub(super) fn hierarchy(mount: mountinfo::Mount) -> Option<Hierarchy> {
-    let controllers = match mount.kind.as_str() {
+pub(crate) fn hierarchy(mount: Mount) -> Option<Hierarchy> {
+    let controllers = match mount.fs_type.as_str() {
         "cgroup2" => None,
-        "cgroup" => Some(mount.options.split(',').map(str::to_owned).collect()),
+        "cgroup" => Some(mount.fs_options.split(',').map(str::to_owned).collect()),
         _ => return None,
     };
     Some(Hierarchy {
         controllers,
         root: mount.root,
-        mount: mount.point,
+        mount: mount.mount_point,
     })
 }

@@ -1,8 +1,19 @@
+//! Cgroups as files, and what only the kernel would say told by hand.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::{io::Errno, process::Pid};
+
 use super::{
-    hierarchy::{VERSION_1, VERSION_2, hierarchy},
+    hierarchy::{VERSION_1, VERSION_2, hierarchy, memberships},
+    members::processes_by,
     *,
 };
-use crate::mountinfo::parse;
+use crate::mountinfo;
 
 const HYBRID: &[u8] = b"30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
 31 30 0:27 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw,nsdelegate
@@ -12,11 +23,18 @@ const HYBRID: &[u8] = b"30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,m
 ";
 const UNIFIED: &[u8] = b"31 30 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n";
 
-fn find(mountinfo: &[u8], theirs: &str, ours: &str) -> Option<PathBuf> {
+fn find(list: &[u8], theirs: &str, ours: &str) -> Option<PathBuf> {
     let theirs = memberships(theirs.as_bytes());
     let ours = memberships(ours.as_bytes());
-    let hierarchies: Vec<_> = parse(mountinfo).into_iter().filter_map(hierarchy).collect();
-    Freezer::find(&hierarchies, &theirs, &ours).map(|freezer| freezer.directory)
+    let hierarchies: Vec<_> = mountinfo::read(list)
+        .expect("parses")
+        .into_iter()
+        .filter_map(hierarchy)
+        .collect();
+    Freezer::find(&hierarchies, &theirs, &ours).map(|freezer| {
+        let (file, _) = freezer.word(true);
+        file.parent().expect("a directory").to_owned()
+    })
 }
 
 #[test]
@@ -67,18 +85,14 @@ fn processes_below_are_found_and_unseen_ones_are_not_killed() {
     }
     fs::write(below.join("cgroup.procs"), "14\n15\n").expect("written");
     let found = processes(directory.path()).expect("read");
-    let mut pids: Vec<_> = found.into_iter().map(Pid::as_raw).collect();
-    pids.sort_unstable();
+    let pids: Vec<_> = found.into_iter().map(Pid::as_raw_pid).collect();
     assert_eq!(pids, [12, 13, 14, 15]);
 }
 
 #[test]
 fn thawing_writes_what_the_version_wants() {
     let directory = tempfile::tempdir().expect("a directory");
-    let freezer = Freezer {
-        directory: directory.path().to_owned(),
-        switch: VERSION_1,
-    };
+    let freezer = Freezer::new(directory.path().to_owned(), VERSION_1);
     freezer.thaw().expect("is written");
     let written = fs::read_to_string(directory.path().join("freezer.state")).expect("read");
     assert_eq!(written, "THAWED");
@@ -91,10 +105,7 @@ async fn a_cgroup_is_told_once_more_to_freeze_only_if_it_was_told_itself() {
         fs::write(directory.path().join(file), text).expect("written");
     };
     let read = |file: &str| fs::read_to_string(directory.path().join(file)).expect("read");
-    let at = |switch| Freezer {
-        directory: directory.path().to_owned(),
-        switch,
-    };
+    let at = |switch| Freezer::new(directory.path().to_owned(), switch);
     let briefly = Some(Duration::from_millis(20));
     let long = Some(Duration::from_secs(100));
     write("cgroup.procs", "12\n");
@@ -119,10 +130,10 @@ async fn a_cgroup_is_told_once_more_to_freeze_only_if_it_was_told_itself() {
 
 #[test]
 fn this_process_is_in_its_own_cgroup_and_a_missing_one_in_none() {
-    let own = Freezer::of(Pid::this()).expect("is read");
+    let own = Freezer::of(rustix::process::getpid().as_raw_pid()).expect("is read");
     assert!(own.is_none(), "{own:?}");
     // Above every pid_max of Linux.
-    let error = Freezer::of(Pid::from_raw(1 << 23)).expect_err("there is none");
+    let error = Freezer::of(1 << 23).expect_err("there is none");
     assert!(
         error.to_string().contains("/proc/8388608/cgroup"),
         "{error}"
@@ -130,64 +141,51 @@ fn this_process_is_in_its_own_cgroup_and_a_missing_one_in_none() {
 }
 
 #[test]
-fn leftovers_are_removed_only_where_there_was_nobody_before() {
+fn a_threaded_cgroup_tells_by_its_threads_and_one_that_went_tells_nobody() {
     let directory = tempfile::tempdir().expect("a directory");
-    let at = |mount: &str| Hierarchy {
-        controllers: Some(vec![mount.to_owned()]),
-        root: PathBuf::from("/"),
-        mount: directory.path().join(mount),
-    };
-    let mounts = || vec![at("cpu"), at("freezer")];
-    let vacant = Vacant::below(mounts(), Path::new("/default/c"))
-        .expect("read")
-        .expect("vacant");
-    for mount in ["cpu", "freezer"] {
-        fs::create_dir_all(directory.path().join(mount).join("default/c/.proxy-crun"))
-            .expect("made");
+    for below in ["threaded", "going", "gone"] {
+        fs::create_dir(directory.path().join(below)).expect("made");
     }
-    vacant.remove();
-    for mount in ["cpu", "freezer"] {
-        assert!(!directory.path().join(mount).join("default/c").exists());
-        assert!(directory.path().join(mount).join("default").exists());
-    }
-    fs::create_dir_all(directory.path().join("cpu/default/c")).expect("made");
-    fs::write(directory.path().join("cpu/default/c/cgroup.procs"), "1\n").expect("written");
-    assert!(
-        Vacant::below(mounts(), Path::new("/default/c"))
-            .expect("read")
-            .is_none()
-    );
-}
-
-#[test]
-fn systemds_notation_stands_for_a_scope_in_its_slice() {
-    for (notation, path) in [
-        ("system.slice:runc:c", Some("system.slice/runc-c.scope")),
-        (":runc:c", Some("system.slice/runc-c.scope")),
-        ("-.slice:cri-containerd:c", Some("cri-containerd-c.scope")),
-        (
-            "kubepods-burstable-pod1.slice:cri-containerd:c",
-            Some(
-                "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/\
-                 cri-containerd-c.scope",
-            ),
-        ),
-        ("a.slice:p:b.slice", None),
-        ("a.slice:p:c:d", None),
-        ("a.slice:p", None),
-        ("system:p:c", None),
-        ("a.slice:..:/../c", None),
-        ("/default/c", None),
-    ] {
-        assert_eq!(scope(notation), path.map(PathBuf::from), "{notation}");
-    }
-}
-
-#[test]
-fn no_path_outside_the_hierarchies_is_touched() {
-    for path in ["", "/", "..", "/a/../..", "./a"] {
-        for systemd in [false, true] {
-            assert!(Vacant::at(path, systemd).expect("read").is_none(), "{path}");
+    let own = rustix::process::getpid();
+    let read = |path: &Path| {
+        let cgroup = path.parent().and_then(Path::file_name).expect("a name");
+        let file = path.file_name().expect("a name");
+        let fails = |errno: Errno| Err(io::Error::from(errno));
+        match (cgroup.to_str(), file.to_str()) {
+            (Some("threaded"), Some("cgroup.procs")) => fails(Errno::OPNOTSUPP),
+            // A thread that has ended, and one of this process.
+            (Some("threaded"), _) => {
+                let thread = rustix::thread::gettid().as_raw_pid();
+                Ok(format!("8388608\n{thread}\n").into_bytes())
+            }
+            (Some("going"), _) => fails(Errno::NODEV),
+            (Some("gone"), _) => fails(Errno::NOENT),
+            _ => Ok(b"12\n".to_vec()),
         }
+    };
+    let found = processes_by(directory.path(), &read).expect("read");
+    let twelve = Pid::from_raw(12).expect("a number");
+    assert_eq!(found.len(), 2);
+    assert!(found.contains(&own) && found.contains(&twelve), "{found:?}");
+    let gone = |_: &Path| Err(io::Error::from(Errno::NODEV));
+    processes_by(directory.path(), &gone).expect_err("is the one that was asked for");
+}
+
+#[test]
+fn a_directory_tells_by_its_files_how_it_is_frozen() {
+    let directory = tempfile::tempdir().expect("a directory");
+    assert!(Freezer::at(directory.path()).is_none());
+    for (file, words) in [
+        ("cgroup.freeze", ["0", "1"]),
+        ("freezer.state", ["THAWED", "FROZEN"]),
+    ] {
+        let file = directory.path().join(file);
+        fs::write(&file, "").expect("written");
+        let freezer = Freezer::at(directory.path()).expect("is one");
+        for (frozen, word) in [(false, words[0]), (true, words[1])] {
+            assert_eq!(freezer.word(frozen), (file.clone(), word));
+        }
+        freezer.freeze().expect("is written");
+        assert_eq!(fs::read_to_string(&file).expect("read"), words[1]);
     }
 }
