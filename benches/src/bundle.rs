@@ -110,6 +110,10 @@ impl Image {
         spec["process"]["env"] = json!(["PATH=/bin"]);
         spec["root"] = json!({ "path": "rootfs" });
         spec["linux"]["cgroupsPath"] = json!(format!("/bench/{id}"));
+        // crun masks with what it does not tell CRIU of: alone it could not restore.
+        if let Some(linux) = spec["linux"].as_object_mut() {
+            linux.remove("maskedPaths");
+        }
         // See `Peer::ctr_options`.
         spec["annotations"] = json!({ "io.kubernetes.cri.container-type": "sandbox" });
         spec

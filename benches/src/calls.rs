@@ -20,7 +20,7 @@ type Steps = BTreeMap<&'static str, Sample>;
 
 /// Measures.
 pub fn measure(plan: &Plan) -> Result<Section> {
-    let rounds = plan.rounds(15);
+    let rounds = plan.rounds(10);
     let containerds = containerd::start_all(&plan.programs, &plan.peers)?;
     let image = Image::make(&plan.programs.victim)?;
     let mut all: BTreeMap<Peer, Steps> = BTreeMap::new();
@@ -32,7 +32,7 @@ pub fn measure(plan: &Plan) -> Result<Section> {
             let id = format!("calls-{}-{round}", peer.key());
             walk(&starter, &image, &id, &mut |step, answer| {
                 if round > 0 {
-                    steps.entry(step).or_default().add_outcome(answer);
+                    steps.entry(step).or_default().add_outcome(&answer);
                 }
                 Ok(())
             })
@@ -76,10 +76,7 @@ fn table(engine: Engine, all: &BTreeMap<Peer, Steps>) -> Option<Table> {
         let ours = peers.iter().find(|(peer, _)| peer.shim == Shim::Stasis);
         let ours = ours.and_then(|(_, steps)| steps.get(step));
         let theirs = reference.and_then(|steps| steps.get(step));
-        row.push(match (ours, theirs) {
-            (Some(ours), Some(theirs)) => ours.ratio(theirs),
-            _ => "–".into(),
-        });
+        row.push(ours.map_or_else(|| "–".to_owned(), |ours| ours.ratio(theirs)));
         table.rows.push(row);
     }
     Some(table)

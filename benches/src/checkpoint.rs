@@ -12,7 +12,7 @@ use crate::{
     bundle::Image,
     containerd,
     engine::Alone,
-    peer::{Engine, Peer},
+    peer::Subject,
     report::{Bar, Chart, Group, Section, Table},
     sample::Sample,
     shim::Starter,
@@ -20,14 +20,7 @@ use crate::{
 };
 
 /// The memory that the process has touched, in MiB, and how often it is checkpointed.
-const SIZES: [(u32, u32); 2] = [(1, 10), (1024, 5)];
-
-/// Who checkpoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Subject {
-    Alone(Engine),
-    Shim(Peer),
-}
+const SIZES: [(u32, u32); 2] = [(1, 10), (1024, 4)];
 
 /// The samples of one subject and size.
 #[derive(Debug, Default)]
@@ -40,15 +33,7 @@ struct Times {
 pub fn measure(plan: &Plan) -> Result<Section> {
     let containerds = containerd::start_all(&plan.programs, &plan.peers)?;
     let image = Image::make(&plan.programs.victim)?;
-    let mut starters = BTreeMap::new();
-    let mut subjects = Vec::new();
-    for peer in &plan.peers {
-        starters.insert(*peer, Starter::new(&containerds[&peer.shim], *peer)?);
-        if !subjects.contains(&Subject::Alone(peer.engine)) {
-            subjects.push(Subject::Alone(peer.engine));
-        }
-        subjects.push(Subject::Shim(*peer));
-    }
+    let subjects = Subject::all(&plan.peers);
     let [small, big] = SIZES.map(|(_, usual)| plan.rounds(usual));
     let mut section = Section::new(
         "checkpoint",
@@ -70,9 +55,11 @@ pub fn measure(plan: &Plan) -> Result<Section> {
                     id: &id,
                     mib,
                 };
-                match subject {
-                    Subject::Alone(engine) => run.alone(&Alone::new(engine), &mut times),
-                    Subject::Shim(peer) => run.shim(&starters[&peer], &mut times),
+                match subject.peer() {
+                    None => run.alone(&Alone::new(subject.engine), &mut times),
+                    Some(peer) => {
+                        run.shim(&Starter::new(&containerds[&peer.shim], peer)?, &mut times)
+                    }
                 }
                 .with_context(|| id.clone())?;
                 if round > 0 {
@@ -86,29 +73,6 @@ pub fn measure(plan: &Plan) -> Result<Section> {
         section.charts.push(chart(mib, &all));
     }
     Ok(section)
-}
-
-impl Subject {
-    fn key(self) -> String {
-        match self {
-            Self::Alone(engine) => format!("alone-{}", engine.program()),
-            Self::Shim(peer) => peer.key(),
-        }
-    }
-
-    fn title(self) -> String {
-        match self {
-            Self::Alone(engine) => format!("{} alone", engine.program()),
-            Self::Shim(peer) => format!("{}, {}", peer.shim.title(), peer.engine.program()),
-        }
-    }
-
-    fn engine(self) -> Engine {
-        match self {
-            Self::Alone(engine) => engine,
-            Self::Shim(peer) => peer.engine,
-        }
-    }
 }
 
 /// One checkpoint and one restore.
@@ -146,14 +110,14 @@ impl Run<'_> {
         bundle.await_ready()?;
         let begun = Instant::now();
         let answer = shim.checkpoint(images.path()).map(|()| begun.elapsed());
-        let refused = answer.as_ref().err().cloned();
-        times.checkpoint.add_outcome(answer);
+        let refused = answer.is_err();
+        times.checkpoint.add_outcome(&answer);
         shim.end_container()?;
         shim.shut_down()?;
         starter.delete(&bundle)?;
         drop(bundle);
-        if let Some(why) = refused {
-            times.restore.refuse(&why);
+        if refused {
+            times.restore.refuse("refused");
             return Ok(());
         }
         let bundle = self.bundle()?;
@@ -163,7 +127,7 @@ impl Run<'_> {
             .restore(&bundle, images.path())
             .map(|()| begun.elapsed());
         let restored = answer.is_ok();
-        times.restore.add_outcome(answer);
+        times.restore.add_outcome(&answer);
         if restored {
             shim.end_container()?;
             shim.shut_down()?;
@@ -210,20 +174,16 @@ fn table(mib: u32, all: &BTreeMap<Subject, Times>) -> Table {
             .map(str::to_owned)
             .into(),
     );
-    for engine in Engine::ALL {
-        let alone = all.get(&Subject::Alone(engine));
-        for (subject, times) in all.iter().filter(|(subject, _)| subject.engine() == engine) {
-            let ratio = |ours: &Sample, of: fn(&Times) -> &Sample| {
-                alone.map_or_else(|| "–".to_owned(), |alone| ours.ratio(of(alone)))
-            };
-            table.rows.push(vec![
-                subject.title(),
-                times.checkpoint.shown(),
-                ratio(&times.checkpoint, |times| &times.checkpoint),
-                times.restore.shown(),
-                ratio(&times.restore, |times| &times.restore),
-            ]);
-        }
+    for (subject, times) in all {
+        let alone = all.get(&Subject::alone(subject.engine));
+        let ratio = |ours: &Sample, of: fn(&Times) -> &Sample| ours.ratio(alone.map(of));
+        table.rows.push(vec![
+            subject.title(),
+            times.checkpoint.shown(),
+            ratio(&times.checkpoint, |times| &times.checkpoint),
+            times.restore.shown(),
+            ratio(&times.restore, |times| &times.restore),
+        ]);
     }
     table
 }

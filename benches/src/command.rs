@@ -35,13 +35,13 @@ pub struct Ended {
 impl Ended {
     /// The command itself if it succeeded, else an error with its last words.
     pub fn ok(self) -> Result<Self> {
-        ensure!(self.success, "`{}` failed: {}", self.line, self.complaint());
+        ensure!(
+            self.success,
+            "`{}` failed: {}",
+            self.line,
+            self.stderr.trim()
+        );
         Ok(self)
-    }
-
-    /// The last line of what it complained of.
-    pub fn complaint(&self) -> &str {
-        self.stderr.trim().lines().next_back().unwrap_or_default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A containerd for each shim, so that all of them have the same name there, and `ctr`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     env,
     fs::{self, File},
     os::unix::net::UnixStream,
@@ -116,10 +116,10 @@ impl Drop for Containerd {
 pub fn start_all(programs: &Programs, peers: &[Peer]) -> Result<BTreeMap<Shim, Containerd>> {
     let mut all = BTreeMap::new();
     for peer in peers {
-        if !all.contains_key(&peer.shim) {
+        if let Entry::Vacant(place) = all.entry(peer.shim) {
             let containerd = Containerd::start(programs, peer.shim)
                 .with_context(|| format!("containerd with {}", peer.shim.title()))?;
-            all.insert(peer.shim, containerd);
+            place.insert(containerd);
         }
     }
     Ok(all)

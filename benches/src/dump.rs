@@ -59,7 +59,7 @@ pub fn measure(plan: &Plan) -> Result<Section> {
         table.rows.push(vec![
             format!("`{name}`"),
             sample.shown(),
-            sample.ratio(&samples[0]),
+            sample.ratio(Some(&samples[0])),
             format!("{:.1} MiB", peak / 1024.0),
         ]);
     }

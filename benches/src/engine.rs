@@ -57,13 +57,19 @@ impl Alone {
         Ok(())
     }
 
+    /// Flags.
     fn images(&self, bundle: &Bundle, image: &Path) -> String {
         let path = format!("--image-path {}", image.display());
         match self.engine {
             Engine::Runsc => path,
-            // crun makes no such directory, and runc's own is in the way of a second checkpoint.
+            // As our shim asks CRIU, and with a log of CRIU's that is found again.
             Engine::Runc | Engine::Crun => {
-                format!("{path} --work-path {}/work", bundle.directory.display())
+                // crun makes no such directory.
+                let work = bundle.directory.join("work");
+                format!(
+                    "{path} --work-path {} --manage-cgroups-mode ignore",
+                    work.display()
+                )
             }
         }
     }

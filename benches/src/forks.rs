@@ -75,7 +75,7 @@ pub fn measure(plan: &Plan) -> Result<Section> {
                     if answer.is_ok() {
                         forked
                     } else {
-                        vec!["no answer".into()]
+                        vec!["refused".into()]
                     },
                 );
                 Ok(())

@@ -14,6 +14,7 @@ mod dump;
 mod engine;
 mod forks;
 mod latency;
+mod machine;
 mod memory;
 mod peer;
 mod proc;
@@ -26,7 +27,7 @@ mod walk;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 
 use crate::{
@@ -141,14 +142,28 @@ fn main() -> Result<()> {
     } else {
         arguments.parts
     };
+    let machine = machine::describe()?;
+    println!("{machine}");
+    if arguments.write {
+        report::write_text(&arguments.docs, "machine", &machine)?;
+    }
+    let mut failed = false;
     for part in parts {
-        let section = part
-            .measure(&plan)
-            .with_context(|| format!("{part:?} cannot be measured"))?;
-        println!("{}", section.text());
-        if arguments.write {
-            section.write(&arguments.docs)?;
+        eprintln!("bench: measuring: {part:?}");
+        match part.measure(&plan) {
+            Ok(section) => {
+                println!("{}", section.text());
+                if arguments.write {
+                    section.write(&arguments.docs)?;
+                }
+            }
+            // The other parts' figures are none the worse.
+            Err(error) => {
+                eprintln!("bench: {part:?} cannot be measured: {error:#}");
+                failed = true;
+            }
         }
     }
+    ensure!(!failed, "not all parts were measured");
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Who is compared: shims, and the engine that each of them drives.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 /// A shim binary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shim {
     /// containerd's own, in Go.
     Stock,
@@ -16,7 +16,7 @@ pub enum Shim {
 }
 
 /// An OCI runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Engine {
     /// runc.
     Runc,
@@ -27,12 +27,21 @@ pub enum Engine {
 }
 
 /// A shim with an engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer {
-    /// The shim.
-    pub shim: Shim,
-    /// Its engine.
+    /// The engine.
     pub engine: Engine,
+    /// The shim that drives it.
+    pub shim: Shim,
+}
+
+/// An engine, alone or with a shim. They are in the order of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subject {
+    /// The engine.
+    pub engine: Engine,
+    /// Who drives it, unless it is alone.
+    pub shim: Option<Shim>,
 }
 
 /// All peers. Of each engine's the first is what the others are compared with.
@@ -100,7 +109,7 @@ impl Engine {
 
 impl Peer {
     const fn new(shim: Shim, engine: Engine) -> Self {
-        Self { shim, engine }
+        Self { engine, shim }
     }
 
     /// A word for it in the names of files and containers, and on the command line.
@@ -127,6 +136,47 @@ impl Peer {
                 "--runtime io.containerd.runsc.v1 \
                  --annotation io.kubernetes.cri.container-type=sandbox"
             }
+        }
+    }
+}
+
+impl Subject {
+    /// The peers, and each of their engines alone.
+    pub fn all(peers: &[Peer]) -> Vec<Self> {
+        let mut all = BTreeSet::new();
+        for peer in peers {
+            all.insert(Self::alone(peer.engine));
+            all.insert(Self {
+                engine: peer.engine,
+                shim: Some(peer.shim),
+            });
+        }
+        all.into_iter().collect()
+    }
+
+    /// An engine alone.
+    pub fn alone(engine: Engine) -> Self {
+        Self { engine, shim: None }
+    }
+
+    /// The peer, unless it is an engine alone.
+    pub fn peer(self) -> Option<Peer> {
+        self.shim.map(|shim| Peer::new(shim, self.engine))
+    }
+
+    /// A word for it in the names of containers.
+    pub fn key(self) -> String {
+        match self.peer() {
+            None => format!("alone-{}", self.engine.program()),
+            Some(peer) => peer.key(),
+        }
+    }
+
+    /// How tables call it.
+    pub fn title(self) -> String {
+        match self.shim {
+            None => format!("{} alone", self.engine.program()),
+            Some(shim) => format!("{}, {}", shim.title(), self.engine.program()),
         }
     }
 }

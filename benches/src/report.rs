@@ -86,7 +86,7 @@ impl Section {
             fs::write(&file, svg::draw(&self.charts))
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
-        replace(&docs.join("performance.md"), self.name, &text)
+        write_text(docs, self.name, &text)
     }
 }
 
@@ -140,8 +140,13 @@ fn rule(widths: &[usize]) -> String {
     text
 }
 
+/// Writes a text into its place in the document.
+pub fn write_text(docs: &Path, name: &str, text: &str) -> Result<()> {
+    replace(&docs.join("performance.md"), name, text)
+}
+
 /// Replaces what stands between the markers of a name.
-pub fn replace(file: &Path, name: &str, text: &str) -> Result<()> {
+fn replace(file: &Path, name: &str, text: &str) -> Result<()> {
     let shown = file.display();
     let old = fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
     let new = replaced(&old, name, text)

@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
     values: Vec<f64>,
-    refusal: Option<String>,
+    refusal: Option<&'static str>,
 }
 
 /// The middle of a sample and where its quarters end.
@@ -31,23 +31,23 @@ impl Sample {
         self.add(took.as_secs_f64() * 1000.0);
     }
 
-    /// Notes that the thing was asked for, and why there is no answer.
-    pub fn refuse(&mut self, why: &str) {
-        self.refusal = Some(why.to_owned());
+    /// Notes that the thing was asked for, and what came instead of an answer.
+    pub fn refuse(&mut self, how: &'static str) {
+        self.refusal = Some(how);
     }
 
     /// Adds a duration, or the note of a refusal.
-    pub fn add_outcome(&mut self, outcome: Result<Duration, String>) {
+    pub fn add_outcome<E>(&mut self, outcome: &Result<Duration, E>) {
         match outcome {
-            Ok(took) => self.add_time(took),
-            Err(why) => self.refuse(&why),
+            Ok(took) => self.add_time(*took),
+            Err(_) => self.refuse("refused"),
         }
     }
 
     /// Adds the measurements of another sample of the same thing.
     pub fn append(&mut self, mut other: Self) {
         self.values.append(&mut other.values);
-        self.refusal = other.refusal.or(self.refusal.take());
+        self.refusal = other.refusal.or(self.refusal);
     }
 
     /// The mean; 0 of nothing.
@@ -83,14 +83,14 @@ impl Sample {
     pub fn shown(&self) -> String {
         match (self.quartiles(), &self.refusal) {
             (Some(q), _) => format!("{:.1} ({:.1}–{:.1})", q.median, q.low, q.high),
-            (None, Some(_)) => "no answer".into(),
+            (None, Some(how)) => (*how).into(),
             (None, None) => "–".into(),
         }
     }
 
     /// The ratio of two medians as a table has it.
-    pub fn ratio(&self, to: &Self) -> String {
-        match (self.median(), to.median()) {
+    pub fn ratio(&self, to: Option<&Self>) -> String {
+        match (self.median(), to.and_then(Self::median)) {
             (Some(ours), Some(theirs)) if theirs > 0.0 => format!("{:.2}", ours / theirs),
             _ => "–".into(),
         }
@@ -119,8 +119,8 @@ mod tests {
     #[test]
     fn what_was_refused_has_no_figure() {
         let mut refused = Sample::default();
-        refused.refuse("not implemented");
-        assert_eq!(refused.shown(), "no answer");
-        assert_eq!(refused.ratio(&sample(&[1.0])), "–");
+        refused.add_outcome(&Err("not implemented"));
+        assert_eq!(refused.shown(), "refused");
+        assert_eq!(refused.ratio(Some(&sample(&[1.0]))), "–");
     }
 }

@@ -1,5 +1,6 @@
 //! A gibibyte that a container writes to its standard output: how long it takes until all of it is
-//! read from the FIFO, and what of that the shim spends on a processor.
+//! read from the FIFO, and what of that the shim spends on a processor. An engine alone has the FIFO
+//! itself.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -10,7 +11,7 @@ use crate::{
     bundle::{Bundle, Image},
     containerd,
     engine::Alone,
-    peer::{Engine, Peer},
+    peer::{Engine, Subject},
     proc::Process,
     report::{Bar, Chart, Group, Section, Table},
     sample::Sample,
@@ -19,13 +20,6 @@ use crate::{
 };
 
 const MIB: u64 = 1024;
-
-/// Who hands the bytes on: a shim, or nobody, where the engine was given the FIFO itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Subject {
-    engine: Engine,
-    peer: Option<Peer>,
-}
 
 /// The samples of one subject.
 #[derive(Debug, Default)]
@@ -39,34 +33,15 @@ pub fn measure(plan: &Plan) -> Result<Section> {
     let rounds = plan.rounds(5);
     let containerds = containerd::start_all(&plan.programs, &plan.peers)?;
     let image = Image::make(&plan.programs.victim)?;
-    let mut subjects = Vec::new();
-    for peer in &plan.peers {
-        let (engine, alone) = (
-            peer.engine,
-            Subject {
-                engine: peer.engine,
-                peer: None,
-            },
-        );
-        if !subjects.contains(&alone) {
-            subjects.push(alone);
-        }
-        subjects.push(Subject {
-            engine,
-            peer: Some(*peer),
-        });
-    }
+    let subjects = Subject::all(&plan.peers);
     let mut all: BTreeMap<Subject, Times> = BTreeMap::new();
     // The first round warms up.
     for round in 0..=rounds {
         for subject in turn(&subjects, round) {
             let mut times = Times::default();
-            let id = format!(
-                "stdout-{round}-{}",
-                subject.title().replace([' ', ',', '\''], "")
-            );
+            let id = format!("stdout-{round}-{}", subject.key());
             let bundle = image.bundle(&id, &["sh", "-c", "dd if=/dev/zero bs=1M count=1024"])?;
-            match subject.peer {
+            match subject.peer() {
                 None => alone(subject.engine, &bundle, &mut times),
                 Some(peer) => {
                     let starter = Starter::new(&containerds[&peer.shim], peer)?;
@@ -91,15 +66,6 @@ pub fn measure(plan: &Plan) -> Result<Section> {
     section.tables.push(table(&all));
     section.charts.push(chart(&all));
     Ok(section)
-}
-
-impl Subject {
-    fn title(self) -> String {
-        match self.peer {
-            None => format!("{} alone", self.engine.program()),
-            Some(peer) => format!("{}, {}", peer.shim.title(), self.engine.program()),
-        }
-    }
 }
 
 fn alone(engine: Engine, bundle: &Bundle, times: &mut Times) -> Result<()> {
@@ -146,7 +112,7 @@ fn table(all: &BTreeMap<Subject, Times>) -> Table {
 fn chart(all: &BTreeMap<Subject, Times>) -> Chart {
     let bars = |of: fn(&Times) -> &Sample, shims_only: bool| {
         all.iter()
-            .filter(|(subject, _)| !shims_only || subject.peer.is_some())
+            .filter(|(subject, _)| !shims_only || subject.shim.is_some())
             .map(|(subject, times)| Bar {
                 series: subject.title(),
                 quartiles: of(times).quartiles(),
