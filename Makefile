@@ -36,9 +36,9 @@ e2e: build ## Run the end-to-end tests in the lab, on containerd 1.7, 2.1 and 2.
 	lab/lab install
 	tests/run
 
-bench: ## Compare `stasis dump` with `criu dump`, of 1 GiB, in the lab (root; figures, no verdict)
+bench: ## Measure the shim beside its peers, into docs/performance.md (root; 15 minutes, no verdict)
 	lab/lab install
-	benches/run
+	benches/run --write
 
 build: ## Build the shim and the command (target/release)
 	cargo build --locked --release $(addprefix --package ,$(binaries))

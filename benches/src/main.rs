@@ -108,17 +108,21 @@ impl Plan {
         self.rounds.unwrap_or(usual)
     }
 
-    /// The peers in the order of a round: another one is first in each.
+    /// The peers in the order of a round.
     fn turn(&self, round: u32) -> Vec<Peer> {
         turn(&self.peers, round)
     }
 }
 
-/// Things in the order of a round: another one is first in each.
+/// Things in the order of a round: another one is first in each, and every second goes backwards, so
+/// that what one leaves the machine to do does not always meet the same other one.
 fn turn<T: Clone>(all: &[T], round: u32) -> Vec<T> {
     let mut order = all.to_vec();
     let first = usize::try_from(round).unwrap_or_default() % order.len().max(1);
     order.rotate_left(first);
+    if round % 2 == 1 {
+        order.reverse();
+    }
     order
 }
 
