@@ -1,6 +1,6 @@
 //! Why a call did not succeed.
 
-use std::{fmt, io, time::Duration};
+use std::{io, time::Duration};
 
 use thiserror::Error;
 
@@ -13,7 +13,7 @@ use crate::{
     options::OptionError,
     pages::PagesError,
     request::Request,
-    undo::Leftover,
+    undo::{Left, Leftover},
 };
 
 /// Why a call did not succeed.
@@ -164,7 +164,7 @@ impl Error {
             | Self::Protocol { left, .. }
             | Self::Hook { left, .. }
             | Self::Cancelled { left, .. }
-            | Self::Deadline { left, .. } => &left.0,
+            | Self::Deadline { left, .. } => left.as_slice(),
             Self::Options(_)
             | Self::Start { .. }
             | Self::Prepare { .. }
@@ -173,38 +173,5 @@ impl Error {
             | Self::Closed { .. }
             | Self::Unavailable { .. } => &[],
         }
-    }
-}
-
-/// What a call left behind that could not be undone. It is seldom anything, unless CRIU was killed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Left(Vec<Leftover>);
-
-impl Left {
-    /// Whether nothing was left.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// What was left.
-    pub fn iter(&self) -> impl Iterator<Item = &Leftover> {
-        self.0.iter()
-    }
-}
-
-impl From<Vec<Leftover>> for Left {
-    fn from(left: Vec<Leftover>) -> Self {
-        Self(left)
-    }
-}
-
-impl fmt::Display for Left {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, leftover) in self.0.iter().enumerate() {
-            let before = if index == 0 { "; this is left: " } else { ", " };
-            write!(f, "{before}{leftover}")?;
-        }
-        Ok(())
     }
 }

@@ -81,7 +81,7 @@ pub use client::{
     PageServerStarted, PreDumped, Restored, UndumpableSocket,
 };
 pub use diagnosis::{CrErrno, Diagnosis, Evidence, KnownCause, Log, diagnose};
-pub use error::{Error, Left};
+pub use error::Error;
 pub use link::ProtocolError;
 pub use notify::{Hook, HookError, HookResult, NoHooks, Notify};
 pub use options::{OptionError, Options};
@@ -90,6 +90,6 @@ pub use request::Request;
 pub use stasis_linux::file::Directory;
 pub use stats::{DumpStats, Pages, RestoreStats, StatsError};
 pub use transport::TransportError;
-pub use undo::Leftover;
+pub use undo::{Left, Leftover};
 pub use unknown::{MalformedMessage, UnknownField, UnknownFields};
 pub use version::Version;

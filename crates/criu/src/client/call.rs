@@ -3,9 +3,9 @@
 use std::{
     borrow::Cow,
     fmt,
-    future::{self, Future, IntoFuture},
+    future::{self, Future},
     mem,
-    pin::{Pin, pin},
+    pin::Pin,
     process,
     time::Duration,
 };
@@ -18,13 +18,12 @@ use tokio::{
 };
 
 use super::{
-    Criu,
-    connection::Connection,
+    criu::Criu,
     outcome::{self, Dumped, Finish},
 };
-use crate::{Error, Notify, Options, Request, error::Left, options::Rendered, pages::LazyTree};
+use crate::{Error, Notify, Options, Request, options::Rendered, pages::LazyTree, undo::Left};
 
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A call that is made when it is awaited.
 ///
@@ -44,13 +43,13 @@ pub struct Call<'a, T> {
     pub(super) criu: Criu,
     pub(super) request: Request,
     /// Why nothing is asked.
-    refused: Option<Error>,
+    pub(super) refused: Option<Error>,
     /// None where the request carries none.
     pub(super) options: Option<Cow<'a, Options>>,
     /// The options as the request's message, once they have been seen to make sense.
     pub(super) rendered: Rendered,
     /// A directory of its own, which is there as long.
-    directory: Option<TempDir>,
+    pub(super) directory: Option<TempDir>,
     pub(super) notify: Option<&'a mut dyn Notify>,
     pub(super) deadline: Option<Duration>,
     /// When that is, from the beginning of the call on.
@@ -226,32 +225,6 @@ impl<'a, T> Call<'a, T> {
         self
     }
 
-    async fn run(mut self) -> Result<T, Error> {
-        // One beyond the end of time is none.
-        self.ends = self
-            .deadline
-            .and_then(|deadline| Instant::now().checked_add(deadline));
-        if let Some(error) = self.refused.take() {
-            return Err(error);
-        }
-        self.prepare()?;
-        self.connect_pages().await?;
-        let directory = self.directory.take();
-        let mut connection = self.connect().await?;
-        let mut result = connection.ask(self).await;
-        connection.cleanup().await;
-        if let Some(directory) = directory {
-            if let Err(Error::Failed { diagnosis, .. } | Error::NoReply { diagnosis, .. }) =
-                &mut result
-            {
-                diagnosis.log = None;
-            }
-            // What is left of it is in nobody's way.
-            let _ = directory.close();
-        }
-        result
-    }
-
     /// Does `work`, which comes before what is asked, for as long as the call may take.
     pub(super) async fn in_time<W>(
         &mut self,
@@ -264,26 +237,8 @@ impl<'a, T> Call<'a, T> {
         }
     }
 
-    /// A connection to ask over, unless the call is to end before there is one.
-    async fn connect(&mut self) -> Result<Connection, Error> {
-        let (criu, request) = (self.criu.clone(), self.request);
-        let mut opening = pin!(Connection::open(&criu, self.endpoint(), request));
-        let why = tokio::select! {
-            biased;
-            why = self.interrupted() => why,
-            opened = &mut opening => return opened,
-        };
-        // A CRIU that is just being started is nobody's to wait for; a service may never answer.
-        if !criu.is_service()
-            && let Ok(connection) = opening.await
-        {
-            connection.cleanup().await;
-        }
-        Err(why)
-    }
-
     /// Resolves when the call is to end before its time, with the reason.
-    async fn interrupted(&mut self) -> Error {
+    pub(super) async fn interrupted(&mut self) -> Error {
         let (request, left) = (self.request, Left::default());
         let ends = self.ends;
         let over = async {
@@ -301,15 +256,6 @@ impl<'a, T> Call<'a, T> {
                 left,
             },
         }
-    }
-}
-
-impl<'a, T: Send + 'a> IntoFuture for Call<'a, T> {
-    type Output = Result<T, Error>;
-    type IntoFuture = BoxFuture<'a, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
     }
 }
 

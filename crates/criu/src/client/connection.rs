@@ -5,7 +5,9 @@ use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 use rustix::process::Pid;
 
 use super::{
-    Call, Criu, internet_sockets,
+    call::Call,
+    criu::Criu,
+    internet_sockets,
     judge::{Judge, there},
     outcome::{self, Answer, Dumped, Features, Finish, PageServerStarted, PreDumped},
 };

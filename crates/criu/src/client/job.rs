@@ -10,7 +10,7 @@ use std::{
 
 use prost::Message as _;
 
-use super::Call;
+use super::call::Call;
 use crate::{
     Error, Options, Request,
     chain::Chain,

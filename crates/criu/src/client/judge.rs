@@ -11,18 +11,18 @@ use rustix::process::Pid;
 use stasis_linux::file::Directory;
 
 use super::{
-    Call,
+    call::Call,
     outcome::{Answer, IgnoredHook},
 };
 use crate::{
     Error, Request,
     diagnosis::{self, Evidence, KnownCause, Log, Stamp},
-    error::Left,
     link::{CancelledBy, End, Outcome, SwrkEnd},
     notify::{Hook, HookError},
     rpc::CriuResp,
     stats::{DumpStats, RestoreStats},
     swrk::pid,
+    undo::Left,
     undo::Leftover,
 };
 

@@ -6,8 +6,9 @@ use rustix::process::{Pid, Signal};
 use stasis_linux::Pidfd;
 
 use super::{
-    Call, Criu,
+    call::Call,
     connection::Connection,
+    criu::Criu,
     outcome::{self, PageServerStarted},
 };
 use crate::{Error, Options, Request, link::ProtocolError, unknown::MalformedMessage};

@@ -141,7 +141,7 @@ fn serve(
         }
         // One that has only answered questions has nothing to bring to an end.
         let mut patience = Duration::ZERO;
-        while let Some((job, caller)) = peer.next_job(&mut todo).await {
+        while let Some((job, caller)) = peer.next(&mut todo).await {
             if !job.request.is_question() {
                 patience = grace;
             }

@@ -4,7 +4,6 @@ use std::{path::PathBuf, process::ExitStatus, time::Duration};
 
 use tokio::{sync::mpsc, time};
 
-use super::{Job, caller::Caller};
 use crate::{
     child::SpawnError,
     swrk::{Program, Swrk},
@@ -61,14 +60,11 @@ impl Peer {
         }
     }
 
-    /// The next call to make. What CRIU says on stderr is read meanwhile.
-    pub async fn next_job(
-        &mut self,
-        todo: &mut mpsc::Receiver<(Job, Caller)>,
-    ) -> Option<(Job, Caller)> {
+    /// The next that there is to do. What CRIU says on stderr is read meanwhile.
+    pub async fn next<T>(&mut self, todo: &mut mpsc::Receiver<T>) -> Option<T> {
         tokio::select! {
             biased;
-            job = todo.recv() => job,
+            next = todo.recv() => next,
             () = listen(&mut self.swrk) => std::future::pending().await,
         }
     }

@@ -30,7 +30,7 @@ use stasis_linux::{
 };
 
 use super::{
-    Leftover,
+    leftover::Leftover,
     rules::{Lock, Network},
 };
 /// How long processes may take to stop, and then to die of what CRIU left in them: without CRIU a

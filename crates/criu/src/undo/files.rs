@@ -14,7 +14,7 @@ use std::{
 
 use rustix::fs::{AtFlags, Dir};
 
-use super::Leftover;
+use super::leftover::Leftover;
 use stasis_linux::file::{self, Directory};
 
 /// Names that CRIU gives to what is no image (`criu/include/image-desc.h`, `criu/stats.c`,

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Leftover;
+use super::leftover::Leftover;
 
 /// The file of a freezer, and its two states: thawed, and frozen. Version 1
 /// (`cgroup-v1/freezer-subsystem.rst` of the kernel) and version 2 (`cgroup-v2.rst`).

@@ -28,7 +28,7 @@ use stasis_linux::{
     procfs::{self, Entry},
 };
 
-use super::Leftover;
+use super::leftover::Leftover;
 /// How long a killed process may take to end and to be reaped.
 const DEATH: Duration = Duration::from_secs(10);
 

@@ -14,7 +14,7 @@ use std::{
 
 use rustix::process::Pid;
 
-use super::Leftover;
+use super::leftover::Leftover;
 use stasis_linux::sys;
 
 /// What packets of CRIU's own are marked with (`SOCCR_MARK`, `soccr/soccr.h`).
