@@ -18,7 +18,7 @@ use crate::{
     pages::{self, CONNECT, PageServerClient},
     rpc::{CriuFeatures, CriuOpts, CriuPageServerInfo, CriuReq},
     swrk::pid,
-    undo::{CreatedFiles, DumpRecovery, Freezer, RestoreRecovery, Undo},
+    undo::{CreatedFiles, DumpRecovery, FreezerRecovery, RestoreRecovery, Undo},
 };
 
 impl<T> Call<'_, T> {
@@ -144,7 +144,7 @@ impl<T> Call<'_, T> {
             undo.freezer = opts
                 .freeze_cgroup
                 .as_ref()
-                .and_then(|directory| Freezer::of(directory.as_ref()));
+                .and_then(|directory| FreezerRecovery::of(directory.as_ref()));
             let tree = opts.pid.and_then(pid).map(DumpRecovery::of).transpose();
             undo.dumped = tree.map_err(cannot("look at the processes"))?;
             // A pre-dump always does.

@@ -17,7 +17,7 @@ use crate::chain::Chain;
 
 pub(crate) use dumped::DumpRecovery;
 pub(crate) use files::CreatedFiles;
-pub(crate) use freezer::Freezer;
+pub(crate) use freezer::FreezerRecovery;
 pub use leftover::{Left, Leftover};
 pub(crate) use restored::RestoreRecovery;
 
@@ -27,7 +27,7 @@ pub(crate) struct Undo {
     /// The files that it may write.
     pub created: Option<CreatedFiles>,
     /// What it freezes the processes by.
-    pub freezer: Option<Freezer>,
+    pub freezer: Option<FreezerRecovery>,
     /// The processes that it dumps.
     pub dumped: Option<DumpRecovery>,
     /// The images that it follows, if it has the kernel track anew what changes.
@@ -113,7 +113,7 @@ impl Undo {
             }
             let run = self.created.as_ref().and_then(CreatedFiles::run);
             left.extend(dumped.undo(run));
-            left.extend(self.freezer.and_then(Freezer::restore));
+            left.extend(self.freezer.and_then(FreezerRecovery::restore));
         }
         if let Some(created) = self.created {
             left.extend(created.remove(keep_log));
