@@ -191,6 +191,6 @@ pub struct Restore {
 /// What came of a checkpoint, beside the image.
 #[derive(Debug, Clone, Default)]
 pub struct CheckpointReport {
-    /// CRIU's version as `MAJOR.MINOR.SUBLEVEL`, where CRIU made the image.
-    pub criu_version: Option<String>,
+    /// CRIU's version, where CRIU made the image.
+    pub criu_version: Option<stasis_criu::Version>,
 }

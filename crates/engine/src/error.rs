@@ -3,9 +3,10 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use nix::errno::Errno;
+use stasis_criu::Diagnosis;
 use stasis_linux::{cgroup::CgroupError, mountinfo::DetachError};
 
-use crate::{identity::Kind, manifest};
+use crate::{criu::words, identity::Kind, manifest};
 
 /// What an engine's call gives.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -53,17 +54,15 @@ pub enum Error {
         /// Its last error line.
         message: String,
     },
-    /// CRIU failed beneath the runtime; the cause is from CRIU's log.
-    #[error("{engine} {verb} failed: {cause} (CRIU's log: {log})")]
+    /// CRIU failed beneath the runtime.
+    #[error("{engine} {verb} failed: {}", words::told(diagnosis))]
     Criu {
         /// The runtime.
         engine: Kind,
         /// Its command.
         verb: &'static str,
-        /// The line of the log that tells why.
-        cause: String,
-        /// The kept log.
-        log: PathBuf,
+        /// Why, the way out, and the kept log.
+        diagnosis: Diagnosis,
     },
     /// A checkpoint left the container in another state than that in which it came.
     #[error("container {id} is {now} after this checkpoint and was not before: {advice}",

@@ -5,8 +5,8 @@
 //! ([`command`]): each call has a deadline, runs in a process group of its own, and fails with
 //! the runtime's own last error line.
 //!
-//! A checkpoint image is sealed and checked by [`manifest`]. CRIU, which runc and crun dump and
-//! restore through, is configured and its log is read in [`criu`].
+//! A checkpoint image is sealed and checked by [`manifest`]. What runc and crun do not tell CRIU,
+//! through which they dump and restore, is told it by [`criu`]; why it failed `stasis-criu` finds.
 //!
 //! This crate is the only one that starts a runtime. It knows neither containerd nor ttrpc, and
 //! it does not reap what it did not start: see [`Children`].
@@ -42,6 +42,7 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use identity::{Identity, Kind, Version};
 pub use manifest::Phase;
-pub use options::{CgroupMode, CheckpointOptions};
+pub use options::CheckpointOptions;
 pub use runsc::Runsc;
 pub use settings::{Settings, Timeouts};
+pub use stasis_criu::options::CgroupMode;

@@ -160,7 +160,7 @@ impl Bench {
         &self,
         image: &Path,
         options: CheckpointOptions,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<stasis_criu::Version>, Error> {
         self.dump(image, options, Afterwards::GoesOn).await
     }
 
@@ -169,7 +169,7 @@ impl Bench {
         image: &Path,
         options: CheckpointOptions,
         afterwards: Afterwards,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<stasis_criu::Version>, Error> {
         let request = Checkpoint {
             image: image.to_owned(),
             work: self.empty("criu"),

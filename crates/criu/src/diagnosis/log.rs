@@ -8,7 +8,7 @@
 //! the level of errors only, and a full disk shows late, behind whatever was not written first.
 
 use super::causes::KnownCause;
-use crate::request::Request;
+use crate::{request::Request, version::Version};
 
 /// Errors in the logs of runs that succeeded, or that say no more than that it has failed.
 const NOISE: &[&str] = &[
@@ -66,6 +66,20 @@ pub(super) fn statement(line: &str) -> &str {
         Some((pid, text)) if pid.bytes().all(|b| b.is_ascii_digit()) => text.trim(),
         _ => text,
     }
+}
+
+/// The release of the CRIU that wrote `log`, which is among its first lines.
+pub(super) fn version(log: &str) -> Option<Version> {
+    let mut statements = log.lines().map(statement);
+    let told = statements.find_map(|text| text.strip_prefix("Version: "))?;
+    let mut words = told.split_whitespace();
+    let mut numbers = words.next()?.split('.').map(|number| number.parse().ok());
+    let mut version = Version::new(numbers.next()??, numbers.next()??, 0);
+    version.sublevel = numbers.next().unwrap_or(Some(0))?;
+    // `(gitid 0)` of a release.
+    let gitid = words.nth(1).map(|word| word.trim_end_matches(')'));
+    version.gitid = gitid.filter(|id| *id != "0").map(str::to_owned);
+    Some(version)
 }
 
 fn errors(log: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -208,6 +222,20 @@ mod tests {
             ("tar: x", "tar: x"),
         ] {
             assert_eq!(statement(line), text, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_log_tells_which_criu_wrote_it() {
+        assert_eq!(version(NOISY), Some(Version::new(4, 2, 1)));
+        assert_eq!(
+            version("(00.1) Version: 4.2 (gitid 0)\n"),
+            Some(Version::new(4, 2, 0))
+        );
+        let built = version("(00.1) Version: 4.1.1 (gitid v4.1-77-gabc)\n").expect("is told");
+        assert_eq!(built.gitid.as_deref(), Some("v4.1-77-gabc"));
+        for none in ["(00.1) nothing\n", "(00.1) Version: new\n", ""] {
+            assert_eq!(version(none), None);
         }
     }
 }

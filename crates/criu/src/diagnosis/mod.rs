@@ -25,7 +25,7 @@ use std::{
     process::ExitStatus,
 };
 
-use crate::request::Request;
+use crate::{request::Request, version::Version};
 
 pub use causes::KnownCause;
 pub use errno::CrErrno;
@@ -33,6 +33,8 @@ pub use errno::CrErrno;
 /// A log of level 4 of thousands of processes is not nearly as long; only a restore that goes
 /// round in circles writes more. Of a longer one the end is read.
 const MAX_LOG: u64 = 16 << 20;
+/// The version is among the first lines.
+const HEAD: u64 = 8 << 10;
 /// A line of a program that CRIU ran can be anything.
 const MAX_CAUSE: usize = 1024;
 
@@ -147,6 +149,14 @@ impl<'a> Log<'a> {
             }
             Self::In(directory, name) => Some((Directory::Descriptor(directory), Path::new(name))),
         }
+    }
+
+    /// Which CRIU wrote it, as far as it tells.
+    #[must_use]
+    pub fn version(self) -> Option<Version> {
+        let (directory, name) = self.place()?;
+        let head = file::head(directory.open(name).ok()?, HEAD).ok()?;
+        log::version(&String::from_utf8_lossy(&head))
     }
 
     /// What it is like now. `None` if there is none that can be read.

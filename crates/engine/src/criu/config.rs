@@ -17,6 +17,7 @@ use std::{
 };
 
 use serde_json::{Map, Value};
+use stasis_criu::{Options, Request};
 use stasis_linux::file;
 
 use crate::{
@@ -73,11 +74,17 @@ pub fn adopt(bundle: &Path, spec: &mut Value) -> Result<bool> {
     Ok(true)
 }
 
-/// Writes our file for the next call: the user's settings and then `lines`.
+/// Writes our file for the next call: the user's settings and then `ours`, what `request` is to be
+/// told.
 ///
 /// # Errors
 /// If the spec or the user's file cannot be read, or ours cannot be written.
-pub fn write(bundle: &Path, kind: Kind, lines: &[String]) -> Result<()> {
+pub fn write(bundle: &Path, kind: Kind, request: Request, ours: &Options) -> Result<()> {
+    let path = bundle.join(FILE);
+    let writing = || Error::io("write CRIU's configuration to", &path);
+    let ours = ours
+        .to_config(&[request], None)
+        .map_err(|error| writing()(io::Error::other(error)))?;
     let mut content = match users_file(bundle, kind)? {
         Some(file) => read(&file)?,
         None => String::new(),
@@ -85,12 +92,8 @@ pub fn write(bundle: &Path, kind: Kind, lines: &[String]) -> Result<()> {
     if !content.is_empty() && !content.ends_with('\n') {
         content.push('\n');
     }
-    for line in lines {
-        content.push_str(line);
-        content.push('\n');
-    }
-    let path = bundle.join(FILE);
-    fs::write(&path, content).map_err(Error::io("write CRIU's configuration to", path))
+    content.push_str(&ours);
+    fs::write(&path, content).map_err(writing())
 }
 
 /// The spec of a bundle.
@@ -144,6 +147,7 @@ fn read(path: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use stasis_criu::options::CgroupMode;
 
     use super::*;
 
@@ -154,7 +158,8 @@ mod tests {
     }
 
     fn written(bundle: &Path) -> String {
-        write(bundle, Kind::Runc, &["ours=1".to_owned()]).expect("is written");
+        let ours = Options::new("").manage_cgroups(CgroupMode::Soft);
+        write(bundle, Kind::Runc, Request::Dump, &ours).expect("is written");
         fs::read_to_string(bundle.join(FILE)).expect("read")
     }
 
@@ -167,9 +172,15 @@ mod tests {
         assert!(adopt(bundle.path(), &mut spec).expect("is adopted"));
         assert_eq!(spec["annotations"]["other"], "kept");
         fs::write(bundle.path().join("config.json"), spec.to_string()).expect("written");
-        assert_eq!(written(bundle.path()), "ghost-limit=1\nours=1\n");
+        assert_eq!(
+            written(bundle.path()),
+            "ghost-limit=1\nmanage-cgroups=soft\n"
+        );
         fs::write(users.path(), "ghost-limit=2\n").expect("written");
-        assert_eq!(written(bundle.path()), "ghost-limit=2\nours=1\n");
+        assert_eq!(
+            written(bundle.path()),
+            "ghost-limit=2\nmanage-cgroups=soft\n"
+        );
         assert!(
             !adopt(bundle.path(), &mut spec).expect("is adopted"),
             "it is ours already"
@@ -187,7 +198,7 @@ mod tests {
         let mut spec = json!({"annotations": {"org.criu.config": ""}});
         assert!(adopt(bundle.path(), &mut spec).expect("is adopted"));
         fs::write(bundle.path().join("config.json"), spec.to_string()).expect("written");
-        assert_eq!(written(bundle.path()), "ours=1\n");
+        assert_eq!(written(bundle.path()), "manage-cgroups=soft\n");
     }
 
     #[test]
@@ -198,7 +209,8 @@ mod tests {
         let error = adopt(bundle.path(), &mut spec).expect_err("it is missing");
         assert!(error.to_string().contains("/no/such/criu.conf"), "{error}");
         assert_eq!(spec, before);
-        let error = write(bundle.path(), Kind::Runc, &[]).expect_err("it is missing");
+        let error = write(bundle.path(), Kind::Runc, Request::Dump, &Options::new(""))
+            .expect_err("it is missing");
         assert!(error.to_string().contains("/no/such/criu.conf"), "{error}");
     }
 
@@ -230,7 +242,8 @@ mod tests {
             assert!(refused(path).contains("no regular file"), "{path:?}");
         }
         let bundle = bundle(&json!({"annotations": {"org.criu.config": fifo}}));
-        let error = write(bundle.path(), Kind::Runc, &[]).expect_err("is refused");
+        let error = write(bundle.path(), Kind::Runc, Request::Dump, &Options::new(""))
+            .expect_err("is refused");
         assert!(error.to_string().contains("fifo"), "{error}");
     }
 }

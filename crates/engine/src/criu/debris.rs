@@ -16,8 +16,10 @@ use std::{
 
 use stasis_linux::{file, mountinfo::detach_below};
 
-use super::log::RESTORE;
 use crate::error::Result;
+
+/// CRIU's log of a restore in its work directory, as both runtimes have it.
+pub(crate) const RESTORE_LOG: &str = "restore.log";
 
 const IN_WORK: &str = ".criu.cgyard.";
 const IN_TMP: &str = "/tmp/.criu.mntns.";
@@ -37,7 +39,7 @@ pub(crate) fn remove(work: &Path) -> Result<()> {
             }
         }
     }
-    if let Some(namespace) = mount_namespace(&work.join(RESTORE)) {
+    if let Some(namespace) = mount_namespace(&work.join(RESTORE_LOG)) {
         detach_below(&namespace)?;
         remove_empty(&namespace);
     }

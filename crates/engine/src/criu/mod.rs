@@ -1,9 +1,9 @@
-//! CRIU beneath runc and crun: its configuration file, its log, and whether it is there.
+//! CRIU beneath runc and crun, which start it.
 //!
-//! Nothing here starts a dump; the runtimes do. What CRIU can do that a runtime has no flag for
-//! is said in the file of [`config`]; why a dump or restore failed is found by [`log`], and what
-//! a killed restore left is removed by `debris`.
+//! What it can do that a runtime has no flag for is said in the file of [`config`], and what a
+//! killed restore left is removed by `debris`. Options, and why a dump or restore failed, are
+//! `stasis-criu`'s; what a user calls an option is in `words`.
 
 pub mod config;
 pub(crate) mod debris;
-pub mod log;
+pub(crate) mod words;

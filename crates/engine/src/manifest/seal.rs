@@ -44,7 +44,7 @@ impl Parts {
     /// If the binary cannot be read.
     pub fn of(
         engine: &Identity,
-        criu_version: Option<String>,
+        criu_version: Option<stasis_criu::Version>,
         options: CheckpointOptions,
         phases: Vec<Phase>,
     ) -> Result<Self, Error> {
@@ -53,7 +53,7 @@ impl Parts {
             engine_version: engine.version.to_string(),
             engine_build_id: host::build_id(&engine.binary)
                 .map_err(Error::io("read the build id of", &engine.binary))?,
-            criu_version,
+            criu_version: criu_version.map(|version| version.to_string()),
             options,
             phases,
         })

@@ -12,17 +12,24 @@ use std::{
 
 use nix::unistd::Pid;
 use serde_json::Value;
+use stasis_criu::{
+    Evidence, Log, Options, Request, diagnose,
+    options::{CgroupMode, External},
+};
 use stasis_linux::chain;
 
 use super::{freeze, handle::Runc};
 use crate::{
     calls::{Checkpoint, CheckpointReport, Restore},
     command::Invocation,
-    criu::{config, debris, log},
+    criu::{
+        config,
+        debris::{self, RESTORE_LOG},
+    },
     error::{Error, Result},
     identify::find,
-    identity::Kind,
-    options::{CgroupMode, CheckpointOptions},
+    identity::{Identity, Kind},
+    options::CheckpointOptions,
     vacant::Vacant,
 };
 
@@ -31,17 +38,22 @@ use crate::{
 const MASK: &str = ".empty-directory";
 const MASK_IN_IMAGE: &str = "/run/crun/.empty-directory";
 
+/// CRIU's log of a dump in its work directory, as both runtimes have it.
+const DUMP_LOG: &str = "dump.log";
+
 pub(super) async fn checkpoint(
     runc: &Runc,
     id: &str,
     request: &Checkpoint,
 ) -> Result<CheckpointReport> {
+    let ours = by_configuration(runc, &request.options);
     config::write(
         &request.bundle,
         runc.runtime.identity.kind,
-        &dump_lines(runc, &request.options),
+        Request::Dump,
+        &ours,
     )?;
-    let log = fresh_log(&request.work, log::DUMP)?;
+    let log = fresh_log(&request.work, DUMP_LOG)?;
     let ends = request.afterwards.ends_by_criu();
     let call = runc
         .runtime
@@ -54,31 +66,30 @@ pub(super) async fn checkpoint(
     let dumped = call.run().await;
     // Ended by CRIU, it has gone.
     let gone = ends && dumped.is_ok();
-    let dumped = dumped.map_err(|error| explained(runc, error, &log));
+    let dumped = dumped.map_err(|error| explained(runc, error, Request::Dump, &log));
     if was_running && !gone {
         freeze::thaw(runc, id, dumped).await?;
     } else {
         dumped?;
     }
     Ok(CheckpointReport {
-        criu_version: log::version(&log),
+        criu_version: Log::Path(&log).version(),
     })
 }
 
 pub(super) async fn restore(runc: &Runc, id: &str, request: Restore) -> Result<Pid> {
     // Else what is removed after the failure would be somebody else's container.
     runc.refuse_known("restore", id)?;
-    config::write(
-        &request.bundle,
-        runc.runtime.identity.kind,
-        &restore_lines(runc, &request.options),
-    )?;
-    let log = fresh_log(&request.work, log::RESTORE)?;
-    if runc.runtime.identity.kind == Kind::Crun {
+    let kind = runc.runtime.identity.kind;
+    let mut ours = by_configuration(runc, &request.options);
+    if kind == Kind::Crun {
         // crun makes it at a create only, so that after a reboot there is none.
         let mask = runc.root.join(MASK);
-        fs::create_dir_all(&mask).map_err(Error::io("make", mask))?;
+        fs::create_dir_all(&mask).map_err(Error::io("make", &mask))?;
+        ours = ours.external(External::mount(MASK_IN_IMAGE, mask.display().to_string()));
     }
+    config::write(&request.bundle, kind, Request::Restore, &ours)?;
+    let log = fresh_log(&request.work, RESTORE_LOG)?;
     let cgroups = vacant_cgroups(runc, &request.bundle)?;
     let call = runc
         .runtime
@@ -98,7 +109,7 @@ pub(super) async fn restore(runc: &Runc, id: &str, request: Restore) -> Result<P
         );
     let restored = match options(runc, call, &request.options).arg(id).run().await {
         Ok(_) => runc.runtime.pid("restore", &request.pid_file),
-        Err(error) => Err(explained(runc, error, &log)),
+        Err(error) => Err(explained(runc, error, Request::Restore, &log)),
     };
     if restored.is_err() {
         clean_up(runc, id, &request.work, cgroups.as_ref()).await;
@@ -124,24 +135,22 @@ fn options<'a>(runc: &Runc, call: Invocation<'a>, options: &CheckpointOptions) -
 
 /// Whether the release refuses the mode as a flag.
 fn by_file(runc: &Runc, mode: CgroupMode) -> bool {
-    runc.runtime.identity.kind == Kind::Runc
-        && runc.runtime.identity.version.is_before(1, 2)
-        && mode == CgroupMode::Ignore
-}
-
-fn dump_lines(runc: &Runc, options: &CheckpointOptions) -> Vec<String> {
-    let mode = options.cgroup_mode;
-    let line = by_file(runc, mode).then(|| format!("manage-cgroups={}", mode.as_str()));
-    line.into_iter().collect()
-}
-
-fn restore_lines(runc: &Runc, options: &CheckpointOptions) -> Vec<String> {
-    let mut lines = dump_lines(runc, options);
-    if runc.runtime.identity.kind == Kind::Crun {
-        let mask = runc.root.join(MASK);
-        lines.push(format!("external=mnt[{MASK_IN_IMAGE}]:{}", mask.display()));
+    let Identity { kind, version, .. } = &runc.runtime.identity;
+    match mode {
+        CgroupMode::None | CgroupMode::Props => true,
+        CgroupMode::Ignore => *kind == Kind::Runc && version.is_before(1, 2),
+        CgroupMode::Soft | CgroupMode::Full | CgroupMode::Strict | CgroupMode::Default => false,
     }
-    lines
+}
+
+/// What CRIU is told by its configuration file.
+fn by_configuration(runc: &Runc, options: &CheckpointOptions) -> Options {
+    // The request names the images.
+    let ours = Options::new("");
+    match by_file(runc, options.cgroup_mode) {
+        true => ours.manage_cgroups(options.cgroup_mode),
+        false => ours,
+    }
 }
 
 /// Where the log of this call will be. One of an earlier call would explain the wrong failure.
@@ -156,7 +165,7 @@ fn fresh_log(work: &Path, name: &str) -> Result<PathBuf> {
 }
 
 /// The error with the cause from CRIU's log, or what is missing for CRIU to run at all.
-fn explained(runc: &Runc, error: Error, log: &Path) -> Error {
+fn explained(runc: &Runc, error: Error, request: Request, log: &Path) -> Error {
     let Error::Failed {
         engine,
         verb,
@@ -165,12 +174,15 @@ fn explained(runc: &Runc, error: Error, log: &Path) -> Error {
     else {
         return error;
     };
-    if let Some(cause) = log::cause(log) {
+    let diagnosis = diagnose(&Evidence {
+        log: Some(Log::Path(log)),
+        ..Evidence::of(request)
+    });
+    if diagnosis.cause.is_some() {
         return Error::Criu {
             engine,
             verb,
-            cause,
-            log: log.to_owned(),
+            diagnosis,
         };
     }
     let without = || format!("{verb} without CRIU");

@@ -4,6 +4,7 @@ use std::{fs, os::fd::AsFd};
 
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
+use stasis_criu::options::CgroupMode;
 
 use super::{freeze, handle::Runc};
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     fake::{Fake, PID, text},
     identify::identify,
     identity::Kind,
-    options::{CgroupMode, CheckpointOptions},
+    options::CheckpointOptions,
 };
 
 const RUNC: &str = "runc version 1.3.6+ds1";
@@ -178,7 +179,10 @@ async fn criu_ends_the_container_only_where_it_is_to() {
     );
     let report = fake.engine.checkpoint("c", &request).await.expect("works");
     assert!(!fake.last(GLOBALS).contains("--leave-running"));
-    assert_eq!(report.criu_version.as_deref(), Some("4.2.1"));
+    assert_eq!(
+        report.criu_version,
+        Some(stasis_criu::Version::new(4, 2, 1))
+    );
 }
 
 #[tokio::test]
@@ -325,7 +329,7 @@ async fn a_failed_dump_tells_crius_cause_and_where_its_log_is() {
         .await
         .expect_err("fails");
     assert!(!error.to_string().contains("before"), "{error}");
-    let log = "(0.1) Error (criu/sk-inet.c:200): inet: Connected TCP socket";
+    let log = "(0.1) Error (criu/sk-inet.c:200): inet: Connected TCP socket, consider using --tcp-established option.";
     fake.on(
         "checkpoint",
         &format!("echo '{log}' > work/dump.log; exit 1"),
@@ -339,7 +343,10 @@ async fn a_failed_dump_tells_crius_cause_and_where_its_log_is() {
     assert_eq!(
         error.to_string(),
         format!(
-            "runc checkpoint failed: inet: Connected TCP socket (CRIU's log: {})",
+            "runc checkpoint failed: a process has established TCP connections: set \
+             `tcp_established` in [checkpoint] of config.toml to keep them, or `tcp-close` in \
+             CRIU's configuration file (annotation org.criu.config) to drop them (CRIU says: inet: \
+             Connected TCP socket, consider using --tcp-established option.), its log is {}",
             path.display()
         )
     );

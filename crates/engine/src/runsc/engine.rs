@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use nix::unistd::Pid;
 use rustix::process::pidfd_send_signal;
 use serde_json::Value;
+use stasis_criu::options::CgroupMode;
 use stasis_linux::chain;
 
 use super::{handle::Runsc, ids, kill};
@@ -22,7 +23,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     identity::{Identity, Kind},
-    options::{CgroupMode, CheckpointOptions},
+    options::CheckpointOptions,
 };
 
 impl Runsc {

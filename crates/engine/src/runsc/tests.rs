@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, os::fd::AsFd};
 
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use stasis_criu::options::CgroupMode;
 
 use super::handle::Runsc;
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     engine::Engine,
     error::Error,
     fake::{Fake, INNER, PID},
-    options::{CgroupMode, CheckpointOptions},
+    options::CheckpointOptions,
 };
 
 const NEW: &str = "runsc version VERSION_MISSING";

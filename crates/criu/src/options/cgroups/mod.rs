@@ -30,7 +30,7 @@ pub(super) const ROWS: &[Row] = &[
         requests: DUMPS_AND_RESTORE,
         key: Key::Named("manage-cgroups"),
         by: By::Setter {
-            given: |o| Given::one(o.cgroups.mode.map(CgroupMode::key)),
+            given: |o| Given::one(o.cgroups.mode.map(CgroupMode::as_str)),
             put: put_mode,
         },
     },
@@ -184,6 +184,16 @@ pub enum CgroupMode {
 }
 
 impl CgroupMode {
+    /// Those that have a name of their own.
+    pub const NAMED: [Self; 6] = [
+        Self::Ignore,
+        Self::None,
+        Self::Props,
+        Self::Soft,
+        Self::Full,
+        Self::Strict,
+    ];
+
     fn wire(self) -> CriuCgMode {
         match self {
             Self::Ignore => CriuCgMode::Ignore,
@@ -196,7 +206,22 @@ impl CgroupMode {
         }
     }
 
-    fn key(self) -> &'static str {
+    /// The mode of this name, as CRIU's command line and configuration file have it.
+    ///
+    /// ```
+    /// use stasis_criu::options::CgroupMode;
+    ///
+    /// assert_eq!(CgroupMode::from_name("strict"), Some(CgroupMode::Strict));
+    /// assert_eq!(CgroupMode::from_name("sometimes"), None);
+    /// ```
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMED.into_iter().find(|mode| mode.as_str() == name)
+    }
+
+    /// Its name there.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Ignore => "ignore",
             Self::None => "none",
