@@ -8,7 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use stasis_linux::mountinfo::{self, Mount};
+use stasis_linux::cgroup::{self, CgroupError};
 
 /// Why the shim is not in its cgroup.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +34,8 @@ pub enum Error {
         source: io::Error,
     },
     /// The hierarchies cannot be found.
-    #[error("cannot read the list of mounts to join shim_cgroup")]
-    Mounts(#[source] io::Error),
+    #[error("cannot find the hierarchies to join shim_cgroup in")]
+    Hierarchies(#[from] CgroupError),
 }
 
 /// Moves this process into the cgroup `path` of every hierarchy that has it.
@@ -43,16 +43,8 @@ pub enum Error {
 /// # Errors
 /// If none has it, or one refuses.
 pub fn join(path: &str) -> Result<(), Error> {
-    let mounts = mountinfo::mounts().map_err(Error::Mounts)?;
-    join_below(hierarchies(mounts), path)
-}
-
-/// Where the hierarchies of cgroup v1 and v2 are mounted.
-fn hierarchies(mounts: Vec<Mount>) -> impl Iterator<Item = PathBuf> {
-    mounts
-        .into_iter()
-        .filter(|mount| matches!(mount.fs_type.as_str(), "cgroup" | "cgroup2"))
-        .map(|mount| mount.mount_point)
+    let hierarchies = cgroup::hierarchies()?;
+    join_below(hierarchies.into_iter().map(|one| one.mount), path)
 }
 
 fn join_below(hierarchies: impl Iterator<Item = PathBuf>, path: &str) -> Result<(), Error> {
@@ -87,34 +79,6 @@ fn join_below(hierarchies: impl Iterator<Item = PathBuf>, path: &str) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hierarchies_of_both_versions_are_found() {
-        let mount = |point: &str, fs_type: &str| Mount {
-            id: 37,
-            parent: 35,
-            major: 0,
-            minor: 29,
-            root: "/".into(),
-            mount_point: point.into(),
-            options: "rw".to_owned(),
-            fs_type: fs_type.to_owned(),
-            source: fs_type.into(),
-            fs_options: "rw".to_owned(),
-        };
-        let mounts = vec![
-            mount("/mnt", "ext3"),
-            mount("/sys/fs/cgroup/cpu", "cgroup"),
-            mount("/sys/fs/cgroup/unified", "cgroup2"),
-        ];
-
-        let found: Vec<_> = hierarchies(mounts).collect();
-
-        assert_eq!(
-            found,
-            ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"].map(Path::new)
-        );
-    }
 
     #[test]
     fn every_hierarchy_that_has_the_cgroup_is_joined() {

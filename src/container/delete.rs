@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Ended, Result, Shared, lock, pid_number};
+use super::{ProcessEnd, Result, Shared, lock, pid_number};
 use crate::{events::Event, mounts};
 
 /// How long the ends of execs are waited for when their container is deleted: several times what
@@ -20,7 +20,7 @@ impl Shared {
     ///
     /// # Errors
     /// If it is unknown or still runs.
-    pub async fn delete_exec(&self, id: &str) -> Result<Ended> {
+    pub async fn delete_exec(&self, id: &str) -> Result<ProcessEnd> {
         let exec = self.exec_process(id)?;
         let exit = exec.delete().await?;
         // The exit may still be on its way through the actor.
@@ -32,7 +32,7 @@ impl Shared {
         execs.remove(id);
         lock(&self.order).forget(id);
         drop(execs);
-        Ok(Ended {
+        Ok(ProcessEnd {
             pid: pid_number(exec.pid()),
             exit,
         })
@@ -43,7 +43,7 @@ impl Shared {
     ///
     /// # Errors
     /// If it still runs, or something of it cannot be removed: then it can be tried again.
-    pub async fn delete(&self) -> Result<Ended> {
+    pub async fn delete(&self) -> Result<ProcessEnd> {
         let exit = self.init.delete().await?;
         let rootfs = self.rootfs();
         spawn_blocking(move || mounts::unmount(&rootfs)).await??;
@@ -58,7 +58,7 @@ impl Shared {
             pid,
             exit: exit.clone(),
         });
-        Ok(Ended { pid, exit })
+        Ok(ProcessEnd { pid, exit })
     }
 
     /// Announces the ends of the execs, which have ended with the container. They are told only

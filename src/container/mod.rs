@@ -37,7 +37,7 @@ use self::order::{Exited, Order};
 pub use self::{
     create::{CreateRequest, ShimContext, create},
     error::{Error, Result},
-    query::{ListedProcess, ProcessState, the_shim_alone},
+    query::{ListedProcess, TaskState, the_shim_alone},
 };
 use crate::{
     config::Config,
@@ -62,7 +62,7 @@ pub struct Shared {
     engine: Arc<dyn Engine>,
     init: Arc<Init>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
-    order: Mutex<Order<Ended>>,
+    order: Mutex<Order<ProcessEnd>>,
     publisher: Publisher,
 }
 
@@ -177,7 +177,7 @@ impl Shared {
                 None => return,
             }
         };
-        let ended = Ended {
+        let ended = ProcessEnd {
             pid: pid_number(pid),
             exit: exit.clone(),
         };
@@ -185,8 +185,8 @@ impl Shared {
         self.publish_exits(free);
     }
 
-    fn publish_exits(&self, ended: Vec<Ended>) {
-        for Ended { pid, exit } in ended {
+    fn publish_exits(&self, ended: Vec<ProcessEnd>) {
+        for ProcessEnd { pid, exit } in ended {
             self.publish(Event::Exited { pid, exit });
         }
     }
@@ -198,14 +198,14 @@ impl Shared {
 
 /// The end of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub struct ProcessEnd {
     /// The pid that it had; zero if it was never started.
     pub pid: u32,
     /// Which one it is, and how it ended.
     pub exit: Exit,
 }
 
-impl Exited for Ended {
+impl Exited for ProcessEnd {
     fn id(&self) -> &str {
         &self.exit.id
     }

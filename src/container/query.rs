@@ -10,7 +10,7 @@ use super::{Error, ProcessRef, Result, Shared, lock, pid_number};
 
 /// What is known of a process of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProcessState {
+pub struct TaskState {
     /// The container's id.
     pub id: String,
     /// The process's own; empty for init.
@@ -41,9 +41,9 @@ impl Shared {
     ///
     /// # Errors
     /// If there is no such exec.
-    pub fn state(&self, exec: &str) -> Result<ProcessState> {
+    pub fn state(&self, exec: &str) -> Result<TaskState> {
         let process = self.process(exec)?;
-        Ok(ProcessState {
+        Ok(TaskState {
             id: self.id.clone(),
             exec: exec.to_owned(),
             bundle: self.bundle.clone(),

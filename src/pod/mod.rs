@@ -14,7 +14,9 @@ use std::{
 use tokio::sync::watch;
 
 pub use self::shutdown::Shutdown;
-use crate::container::{self, Container, CreateRequest, Ended, Error, Result, Shared, ShimContext};
+use crate::container::{
+    self, Container, CreateRequest, Error, ProcessEnd, Result, Shared, ShimContext,
+};
 
 /// The containers of one shim.
 #[derive(Debug)]
@@ -118,7 +120,7 @@ impl Pod {
     ///
     /// # Errors
     /// If it still runs or cannot be removed; it is then still there.
-    pub async fn delete(self: &Arc<Self>, id: &str) -> Result<Ended> {
+    pub async fn delete(self: &Arc<Self>, id: &str) -> Result<ProcessEnd> {
         let pod = Arc::clone(self);
         self.ask(id, move |container| async move {
             let ended = container.delete().await?;
@@ -134,7 +136,7 @@ impl Pod {
     ///
     /// # Errors
     /// If it still runs, or is being deleted already.
-    pub async fn delete_exec(&self, id: &str, exec: String) -> Result<Ended> {
+    pub async fn delete_exec(&self, id: &str, exec: String) -> Result<ProcessEnd> {
         let delete = |container: Arc<Shared>| async move {
             Ok(tokio::spawn(
                 async move { container.delete_exec(&exec).await },

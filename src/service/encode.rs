@@ -10,7 +10,7 @@ use containerd_shim_protos::{
 };
 use stasis_proc::{Exit, Status};
 
-use crate::container::{Ended, ListedProcess, ProcessState};
+use crate::container::{ListedProcess, ProcessEnd, TaskState};
 
 pub(super) fn create(pid: u32) -> CreateTaskResponse {
     CreateTaskResponse {
@@ -26,7 +26,7 @@ pub(super) fn start(pid: u32) -> StartResponse {
     }
 }
 
-pub(super) fn state(state: ProcessState) -> StateResponse {
+pub(super) fn state(state: TaskState) -> StateResponse {
     StateResponse {
         id: state.id,
         exec_id: state.exec,
@@ -71,7 +71,7 @@ pub(super) fn wait(exit: &Exit) -> WaitResponse {
     }
 }
 
-pub(super) fn delete(ended: &Ended) -> DeleteResponse {
+pub(super) fn delete(ended: &ProcessEnd) -> DeleteResponse {
     DeleteResponse {
         pid: ended.pid,
         exit_status: ended.exit.status,
