@@ -108,6 +108,9 @@ impl Drop for Containerd {
             }
         }
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        if !command::ends_within(&self.child, command::DEADLINE).unwrap_or(false) {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }

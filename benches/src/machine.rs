@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::command;
 
-/// What a program says its version with, and the word of its answer that is it.
+/// Programs, and how each is asked for its version.
 const PROGRAMS: [(&str, &str); 5] = [
     ("containerd", "containerd --version"),
     ("runc", "runc --version"),
@@ -33,7 +33,7 @@ pub fn describe() -> Result<String> {
         "{} × {processor}, {:.0} GiB, Linux {}, cgroup version {}; load {load} at the beginning. {}.\n",
         thread::available_parallelism()?,
         memory / 1024.0 / 1024.0,
-        kernel.trim(),
+        version(&kernel),
         if fs::exists("/sys/fs/cgroup/cgroup.controllers")? {
             2
         } else {
@@ -43,17 +43,18 @@ pub fn describe() -> Result<String> {
     ))
 }
 
-/// The first word that begins with a number, or else what stands last in the first line: runsc
-/// that was built from its module says VERSION_MISSING.
+/// The numbers in the first line, without what a distribution puts behind them.
 fn version(answer: &str) -> &str {
+    let numbers = answer.lines().next().unwrap_or_default().split_whitespace();
+    let word = numbers.filter_map(|word| word.split(['+', '~', '-']).next());
     let numbered = |word: &&str| {
         let word = word.trim_start_matches('v');
         word.starts_with(|first: char| first.is_ascii_digit()) && word.contains('.')
     };
-    let last = || answer.lines().next()?.split_whitespace().next_back();
-    let first = answer.lines().next().unwrap_or_default();
-    let word = first.split_whitespace().find(numbered).or_else(last);
-    word.unwrap_or("of an unknown version")
+    // runsc that was built from its module says VERSION_MISSING.
+    word.filter(numbered)
+        .next()
+        .unwrap_or("as in `lab/versions`")
 }
 
 fn field(file: &str, name: &str) -> Result<String> {
@@ -71,11 +72,11 @@ mod tests {
 
     #[test]
     fn each_program_says_its_version_in_its_own_way() {
-        let containerd = "containerd github.com/containerd/containerd/v2 2.1.9 2.1.9~ds1-1";
+        let containerd = "containerd github.com/containerd/containerd/v2 2.1.9+unknown";
         assert_eq!(version(containerd), "2.1.9");
-        assert_eq!(version("runc version 1.3.6\nspec: 1.2.1\n"), "1.3.6");
+        assert_eq!(version("runc version 1.3.6+ds1\nspec: 1.2.1\n"), "1.3.6");
         let runsc = "runsc version VERSION_MISSING\nspec: 1.2.0\n";
-        assert_eq!(version(runsc), "VERSION_MISSING");
+        assert_eq!(version(runsc), "as in `lab/versions`");
         assert_eq!(version("Version: 4.2.1\n"), "4.2.1");
     }
 }

@@ -37,7 +37,7 @@ use crate::{
 
 /// Measures the shim, its peers and the engines alone, and `stasis dump` against `criu dump`.
 #[derive(Debug, Parser)]
-#[command(name = "benches/run")]
+#[command(override_usage = "benches/run [PART]... [OPTION]...")]
 struct Arguments {
     /// What to measure (all of it)
     #[arg(value_enum)]

@@ -14,7 +14,7 @@ use crate::{
     peer::{Engine, Peer},
     proc::Process,
     report::{Bar, Chart, Group, Section, Table},
-    sample::Sample,
+    sample::{Quartiles, Sample},
 };
 
 /// Of one peer.
@@ -51,7 +51,7 @@ pub fn measure(plan: &Plan) -> Result<Section> {
         &format!(
             "KiB, the mean of {CONTAINERS} idle containers with a shim each, {} s after the last \
              call: pages that are the process's own and written to, its proportional share of all \
-             its pages, and all of them. Below, its threads, and how often they left a processor \
+             its pages, and all of them; then its threads, and how often they left a processor \
              within {} s.",
             REST.as_secs(),
             WATCH.as_secs()
@@ -157,7 +157,11 @@ fn chart(columns: &[(String, Figures)]) -> Chart {
             .iter()
             .map(|(name, figures)| Bar {
                 series: name.replace('`', ""),
-                quartiles: figures[figure].quartiles(),
+                // The table has means, too: five containers are few for a median.
+                quartiles: figures[figure].quartiles().map(|quartiles| Quartiles {
+                    median: figures[figure].mean(),
+                    ..quartiles
+                }),
             })
             .collect(),
     };

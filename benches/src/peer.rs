@@ -185,13 +185,13 @@ impl Subject {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Programs {
     /// Our shim.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, hide = true)]
     pub shim: PathBuf,
     /// The command `stasis`.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, hide = true)]
     pub stasis: PathBuf,
     /// What is checkpointed and dumped: crates/criu's example of that name.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, hide = true)]
     pub victim: PathBuf,
 }
 

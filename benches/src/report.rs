@@ -7,6 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::{sample::Quartiles, svg};
 
+/// Of a line of the documentation.
+const WIDTH: usize = 100;
+
 /// What one part has measured.
 #[derive(Debug)]
 pub struct Section {
@@ -68,7 +71,7 @@ impl Section {
 
     /// The text, as Markdown that is read well as it is.
     pub fn text(&self) -> String {
-        let mut text = format!("{}\n", self.note);
+        let mut text = wrapped(&self.note);
         for table in &self.tables {
             text.push('\n');
             text.push_str(&table.text());
@@ -88,6 +91,23 @@ impl Section {
         }
         write_text(docs, self.name, &text)
     }
+}
+
+/// A paragraph in lines of the documentation's width.
+fn wrapped(paragraph: &str) -> String {
+    let (mut text, mut width) = (String::new(), 0);
+    for word in paragraph.split_whitespace() {
+        let letters = word.chars().count() + 1;
+        if width > 0 {
+            let breaks = width + letters > WIDTH;
+            text.push(if breaks { '\n' } else { ' ' });
+            width = if breaks { 0 } else { width };
+        }
+        text.push_str(word);
+        width += letters;
+    }
+    text.push('\n');
+    text
 }
 
 impl Table {

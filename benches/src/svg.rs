@@ -96,7 +96,8 @@ fn draw_bar(body: &mut String, bar: &Bar, scale: f64, y: f64) {
             "<path class=\"whisker\" d=\"M{from:.1} {middle:.1}H{to:.1}\"/>\n"
         ));
     }
-    let value = format!("{:.1}", q.median);
+    let decimals = if q.median < 1000.0 { 1 } else { 0 };
+    let value = format!("{:.decimals$}", q.median);
     let end = LEFT + high.max(length) + 6.0;
     body.push_str(&text("value", end, y + 12.0, "start", &value));
 }
