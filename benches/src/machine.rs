@@ -46,15 +46,13 @@ pub fn describe() -> Result<String> {
 /// The numbers in the first line, without what a distribution puts behind them.
 fn version(answer: &str) -> &str {
     let numbers = answer.lines().next().unwrap_or_default().split_whitespace();
-    let word = numbers.filter_map(|word| word.split(['+', '~', '-']).next());
+    let mut words = numbers.filter_map(|word| word.split(['+', '~', '-']).next());
     let numbered = |word: &&str| {
         let word = word.trim_start_matches('v');
         word.starts_with(|first: char| first.is_ascii_digit()) && word.contains('.')
     };
     // runsc that was built from its module says VERSION_MISSING.
-    word.filter(numbered)
-        .next()
-        .unwrap_or("as in `lab/versions`")
+    words.find(numbered).unwrap_or("as in `lab/versions`")
 }
 
 fn field(file: &str, name: &str) -> Result<String> {
