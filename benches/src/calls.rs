@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use crate::{
-    Plan,
     bundle::Image,
     containerd,
     peer::{Engine, Peer, Shim},
+    plan::Plan,
     report::{Section, Table},
     sample::Sample,
     shim::Starter,

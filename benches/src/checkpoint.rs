@@ -8,15 +8,15 @@ use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 use anyhow::{Context, Result, anyhow};
 
 use crate::{
-    Plan,
     bundle::Image,
     containerd,
     engine::Alone,
     peer::Subject,
-    report::{Bar, Chart, Group, Section, Table},
+    picture::{Bar, Chart, Group},
+    plan::{Plan, turn},
+    report::{Section, Table},
     sample::Sample,
     shim::Starter,
-    turn,
 };
 
 /// The memory that the process has touched, in MiB, and how often it is checkpointed.

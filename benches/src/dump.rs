@@ -16,12 +16,12 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::{
-    Plan,
     command::{self, DEADLINE},
+    picture::{Bar, Chart, Group},
+    plan::{Plan, turn},
     proc::Process,
-    report::{Bar, Chart, Group, Section, Table},
+    report::{Section, Table},
     sample::Sample,
-    turn,
 };
 
 const MIB: u32 = 1024;

@@ -15,10 +15,10 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    Plan,
     bundle::Image,
     containerd,
     peer::{Engine, Peer},
+    plan::Plan,
     report::{Section, Table},
     shim::{Starter, real},
     walk::{STEPS, walk},

@@ -14,11 +14,12 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    Plan,
     command::{self, Ended},
     containerd::{self, Containerd},
     peer::{Engine, Peer, Shim},
-    report::{Bar, Chart, Group, Section, Table},
+    picture::{Bar, Chart, Group},
+    plan::Plan,
+    report::{Section, Table},
     sample::Sample,
 };
 

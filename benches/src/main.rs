@@ -17,12 +17,13 @@ mod latency;
 mod machine;
 mod memory;
 mod peer;
+mod picture;
+mod plan;
 mod proc;
 mod report;
 mod sample;
 mod shim;
 mod stdout;
-mod svg;
 mod walk;
 
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::{
     peer::{PEERS, Peer, Programs},
+    plan::Plan,
     report::Section,
 };
 
@@ -92,38 +94,6 @@ impl Part {
             Self::Dump => dump::measure(plan),
         }
     }
-}
-
-/// What was asked for.
-#[derive(Debug)]
-struct Plan {
-    programs: Programs,
-    peers: Vec<Peer>,
-    rounds: Option<u32>,
-}
-
-impl Plan {
-    /// How often a part measures that would do so `usual` times.
-    fn rounds(&self, usual: u32) -> u32 {
-        self.rounds.unwrap_or(usual)
-    }
-
-    /// The peers in the order of a round.
-    fn turn(&self, round: u32) -> Vec<Peer> {
-        turn(&self.peers, round)
-    }
-}
-
-/// Things in the order of a round: another one is first in each, and every second goes backwards, so
-/// that what one leaves the machine to do does not always meet the same other one.
-fn turn<T: Clone>(all: &[T], round: u32) -> Vec<T> {
-    let mut order = all.to_vec();
-    let first = usize::try_from(round).unwrap_or_default() % order.len().max(1);
-    order.rotate_left(first);
-    if round % 2 == 1 {
-        order.reverse();
-    }
-    order
 }
 
 fn main() -> Result<()> {

@@ -9,11 +9,12 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use anyhow::{Result, ensure};
 
 use crate::{
-    Plan,
     containerd::{self, Containerd},
     peer::{Engine, Peer},
+    picture::{Bar, Chart, Group},
+    plan::Plan,
     proc::Process,
-    report::{Bar, Chart, Group, Section, Table},
+    report::{Section, Table},
     sample::{Quartiles, Sample},
 };
 

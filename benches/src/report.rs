@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-use crate::{sample::Quartiles, svg};
+use crate::picture::{self, Chart};
 
 /// Of a line of the documentation.
 const WIDTH: usize = 100;
@@ -29,33 +29,6 @@ pub struct Table {
     head: Vec<String>,
     /// As long as the head, each.
     pub rows: Vec<Vec<String>>,
-}
-
-/// Groups of bars that have one scale.
-#[derive(Debug)]
-pub struct Chart {
-    /// What is shown, and in which unit.
-    pub title: String,
-    /// One for each thing that was measured.
-    pub groups: Vec<Group>,
-}
-
-/// The bars of one thing.
-#[derive(Debug)]
-pub struct Group {
-    /// The thing.
-    pub label: String,
-    /// One for each peer.
-    pub bars: Vec<Bar>,
-}
-
-/// One figure.
-#[derive(Debug)]
-pub struct Bar {
-    /// Whose it is.
-    pub series: String,
-    /// None where there was no answer.
-    pub quartiles: Option<Quartiles>,
 }
 
 impl Section {
@@ -86,7 +59,7 @@ impl Section {
             let picture = format!("performance-{}.svg", self.name);
             text.push_str(&format!("\n![The figures above as bars]({picture})\n"));
             let file = docs.join(&picture);
-            fs::write(&file, svg::draw(&self.charts))
+            fs::write(&file, picture::draw(&self.charts))
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
         write_text(docs, self.name, &text)

@@ -7,16 +7,16 @@ use std::{collections::BTreeMap, time::Instant};
 use anyhow::{Context, Result, anyhow};
 
 use crate::{
-    Plan,
     bundle::{Bundle, Image},
     containerd,
     engine::Alone,
     peer::{Engine, Subject},
+    picture::{Bar, Chart, Group},
+    plan::{Plan, turn},
     proc::Process,
-    report::{Bar, Chart, Group, Section, Table},
+    report::{Section, Table},
     sample::Sample,
     shim::Starter,
-    turn,
 };
 
 const MIB: u64 = 1024;

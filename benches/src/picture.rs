@@ -3,7 +3,7 @@
 //! It brings its own background, in a light and a dark dress, because a page that shows it may be
 //! of either.
 
-use crate::report::{Bar, Chart, Group};
+use crate::sample::Quartiles;
 
 const WIDTH: f64 = 860.0;
 /// Where bars begin, and how long the longest is.
@@ -33,6 +33,33 @@ text { fill: #e6edf3 }
 .page { fill: #0d1117; stroke: #30363d }
 .whisker { stroke: #e6edf3 }
 }";
+
+/// Groups of bars that have one scale.
+#[derive(Debug)]
+pub struct Chart {
+    /// What is shown, and in which unit.
+    pub title: String,
+    /// One for each thing that was measured.
+    pub groups: Vec<Group>,
+}
+
+/// The bars of one thing.
+#[derive(Debug)]
+pub struct Group {
+    /// The thing.
+    pub label: String,
+    /// One for each peer.
+    pub bars: Vec<Bar>,
+}
+
+/// One figure.
+#[derive(Debug)]
+pub struct Bar {
+    /// Whose it is.
+    pub series: String,
+    /// None where there was no answer.
+    pub quartiles: Option<Quartiles>,
+}
 
 /// Draws charts as one picture.
 pub fn draw(charts: &[Chart]) -> String {
@@ -112,7 +139,6 @@ fn text(class: &str, x: f64, y: f64, anchor: &str, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::Quartiles;
 
     #[test]
     fn what_has_no_figure_is_named_and_no_text_breaks_the_picture() {
