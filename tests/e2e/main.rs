@@ -28,5 +28,6 @@ mod info;
 mod lifecycle;
 mod options;
 mod publishing;
+mod refused_by_criu;
 mod requests;
 mod restore_failures;

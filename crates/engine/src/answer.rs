@@ -18,15 +18,15 @@ use crate::{
 };
 
 #[derive(Deserialize)]
-struct State {
+struct OciState {
     #[serde(default)]
     pid: i32,
-    status: Status,
+    status: OciStatus,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+enum OciStatus {
     Creating,
     Created,
     Running,
@@ -36,13 +36,13 @@ enum Status {
 
 /// What `state` printed.
 pub(crate) fn state(engine: Kind, printed: &[u8]) -> Result<EngineState> {
-    let state: State = json(engine, "state", printed)?;
+    let state: OciState = json(engine, "state", printed)?;
     let status = match state.status {
-        Status::Creating => EngineStatus::Creating,
-        Status::Created => EngineStatus::Created,
-        Status::Running => EngineStatus::Running,
-        Status::Paused => EngineStatus::Paused,
-        Status::Stopped => EngineStatus::Stopped,
+        OciStatus::Creating => EngineStatus::Creating,
+        OciStatus::Created => EngineStatus::Created,
+        OciStatus::Running => EngineStatus::Running,
+        OciStatus::Paused => EngineStatus::Paused,
+        OciStatus::Stopped => EngineStatus::Stopped,
     };
     Ok(EngineState {
         status,

@@ -16,7 +16,7 @@ use crate::{
         Checkpoint, CheckpointReport, Create, EngineState, Exec, ExecPids, Restore, Signal, Target,
     },
     error::Result,
-    identity::{Identity, Kind, Version},
+    identity::{Identity, Kind, RuntimeVersion},
     options::CheckpointOptions,
 };
 
@@ -32,7 +32,7 @@ pub trait Engine: fmt::Debug + Send + Sync {
     }
 
     /// Which release of it.
-    fn version(&self) -> &Version {
+    fn version(&self) -> &RuntimeVersion {
         &self.identity().version
     }
 
@@ -122,7 +122,7 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// If the runtime refuses.
     async fn resume(&self, id: &str) -> Result<()>;
 
-    /// Captures a running or paused container into `request.image`, which exists and is empty,
+    /// Dumps a running or paused container into `request.image`, which exists and is empty,
     /// and leaves the container in the state it was in, unless it [`Afterwards::EndsByCriu`].
     ///
     /// # Errors

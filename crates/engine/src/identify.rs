@@ -18,7 +18,7 @@ use crate::{
     command,
     error::{Error, Result},
     identify::known::Known,
-    identity::{Identity, Kind, Stamp, Version},
+    identity::{Identity, Kind, RuntimeVersion, Stamp},
 };
 
 /// A binary that has not said what it is by then never will.
@@ -96,11 +96,11 @@ fn executable(path: &Path) -> io::Result<()> {
     Ok(access(path, AccessFlags::X_OK)?)
 }
 
-fn parse(printed: &str) -> Option<(Kind, Version)> {
+fn parse(printed: &str) -> Option<(Kind, RuntimeVersion)> {
     let mut words = printed.lines().next()?.split_whitespace();
     let kind = Kind::from_name(words.next()?)?;
     let version = words.nth(1)?;
-    Some((kind, Version::new(version)))
+    Some((kind, RuntimeVersion::new(version)))
 }
 
 #[cfg(test)]

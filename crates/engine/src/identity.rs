@@ -54,12 +54,12 @@ impl fmt::Display for Kind {
 /// A runtime's version, as it said it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
-pub struct Version {
+pub struct RuntimeVersion {
     raw: String,
     numbers: Option<(u64, u64)>,
 }
 
-impl Version {
+impl RuntimeVersion {
     /// Takes the word that follows `version`.
     #[must_use]
     pub fn new(raw: &str) -> Self {
@@ -92,19 +92,19 @@ impl Version {
     }
 }
 
-impl From<String> for Version {
+impl From<String> for RuntimeVersion {
     fn from(raw: String) -> Self {
         Self::new(&raw)
     }
 }
 
-impl From<Version> for String {
-    fn from(version: Version) -> Self {
+impl From<RuntimeVersion> for String {
+    fn from(version: RuntimeVersion) -> Self {
         version.raw
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for RuntimeVersion {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.raw)
     }
@@ -118,7 +118,7 @@ pub struct Identity {
     /// What it is.
     pub kind: Kind,
     /// Which release.
-    pub version: Version,
+    pub version: RuntimeVersion,
     /// The file that said so. `None` where the answer is not the file's alone.
     pub(crate) stamp: Option<Stamp>,
 }
@@ -167,8 +167,8 @@ mod tests {
 
     #[test]
     fn releases_are_compared_by_number() {
-        assert!(Version::new("1.1.15+ds1").is_before(1, 2));
-        assert!(!Version::new("1.10.0").is_before(1, 2));
-        assert!(!Version::new("VERSION_MISSING").is_before(1, 2));
+        assert!(RuntimeVersion::new("1.1.15+ds1").is_before(1, 2));
+        assert!(!RuntimeVersion::new("1.10.0").is_before(1, 2));
+        assert!(!RuntimeVersion::new("VERSION_MISSING").is_before(1, 2));
     }
 }

@@ -40,7 +40,7 @@ pub use children::Children;
 pub use connect::{connect, connect_as};
 pub use engine::Engine;
 pub use error::{Error, Result};
-pub use identity::{Identity, Kind, Version};
+pub use identity::{Identity, Kind, RuntimeVersion};
 pub use manifest::Phase;
 pub use options::CheckpointOptions;
 pub use runsc::Runsc;

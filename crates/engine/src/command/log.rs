@@ -6,11 +6,12 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, Seek, SeekFrom},
     path::PathBuf,
 };
 
 use serde::Deserialize;
+use stasis_linux::file;
 
 /// What is read of a log at most: its end is what counts.
 const TAIL: u64 = 256 << 10;
@@ -48,9 +49,7 @@ impl Mark {
         // Shorter than before: somebody rotated it.
         let new = if length < self.length { 0 } else { self.length };
         file.seek(SeekFrom::Start(new.max(length.saturating_sub(TAIL))))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        file::head(file, TAIL)
     }
 }
 

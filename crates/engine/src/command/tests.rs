@@ -14,7 +14,7 @@ use super::runtime::{Runtime, TRIES};
 use crate::{
     children::Children,
     error::{Error, Result},
-    identity::{Identity, Kind, Version},
+    identity::{Identity, Kind, RuntimeVersion},
     settings::Timeouts,
 };
 
@@ -48,7 +48,7 @@ fn runtime(directory: &Path, body: &str) -> Runtime {
                 &format!("cd {}\n{body}", directory.display()),
             ),
             kind: Kind::Runc,
-            version: Version::new("1.3.6"),
+            version: RuntimeVersion::new("1.3.6"),
             stamp: None,
         },
         globals: vec!["--log".into(), log.clone().into()],

@@ -29,7 +29,7 @@ pub struct Manifest {
     pub cpu_features: Vec<String>,
     /// When the image was sealed, as in RFC 3339, in UTC.
     pub created: String,
-    /// The options that the container was captured with, which a restore needs again.
+    /// The options that the container was dumped with, which a restore needs again.
     pub options: CheckpointOptions,
     /// How long each phase took, in milliseconds, in order.
     pub phases: Map<String, Value>,

@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    identity::{Kind, Version},
+    identity::{Kind, RuntimeVersion},
     options::CheckpointOptions,
 };
 
@@ -62,7 +62,7 @@ fn check(
     version: &str,
     build: Option<&str>,
 ) -> Result<Option<Manifest>, Error> {
-    verify(image, kind, &Version::new(version), build)
+    verify(image, kind, &RuntimeVersion::new(version), build)
 }
 
 /// The message of the refusal, which names the image.

@@ -1,9 +1,8 @@
 //! Checks an image before it is restored.
 
-use std::{
-    io::Read,
-    path::{Component, Path},
-};
+use std::path::{Component, Path};
+
+use stasis_linux::file;
 
 use super::{
     document::Manifest,
@@ -11,7 +10,7 @@ use super::{
     files::Directory,
     format::{CAP, FORMAT_VERSION, NAME},
 };
-use crate::identity::{Kind, Version};
+use crate::identity::{Kind, RuntimeVersion};
 
 /// How `checkpoint.img` begins.
 const GVISOR: &[u8] = b"gVisorSF";
@@ -25,7 +24,7 @@ const GVISOR: &[u8] = b"gVisorSF";
 pub fn verify(
     image: &Path,
     kind: Kind,
-    version: &Version,
+    version: &RuntimeVersion,
     build_id: Option<&str>,
 ) -> Result<Option<Manifest>, Error> {
     let directory = Directory::open(image)?;
@@ -75,9 +74,8 @@ fn read(directory: &Directory) -> Result<Option<Manifest>, Error> {
     let Some(file) = directory.file(NAME)? else {
         return Ok(None);
     };
-    let mut text = Vec::new();
     let reading = Error::io("read", directory.path.join(NAME));
-    file.take(CAP + 1).read_to_end(&mut text).map_err(reading)?;
+    let text = file::head(file, CAP).map_err(reading)?;
     let broken = |source| Error::Document {
         image: directory.path.clone(),
         source,
@@ -110,7 +108,7 @@ fn check_origin(
     image: &Path,
     manifest: &Manifest,
     kind: Kind,
-    version: &Version,
+    version: &RuntimeVersion,
     build_id: Option<&str>,
 ) -> Result<(), Error> {
     let same_build = || {
@@ -154,12 +152,9 @@ fn foreign_image(directory: &Directory, kind: Kind) -> Result<(), Error> {
     for name in needed.iter().copied() {
         let file = directory.file(name)?.ok_or_else(|| no_image(name))?;
         if kind == Kind::Runsc {
-            let mut beginning = Vec::new();
             let reading = Error::io("read", directory.path.join(name));
-            file.take(GVISOR.len() as u64)
-                .read_to_end(&mut beginning)
-                .map_err(reading)?;
-            if beginning != GVISOR {
+            let beginning = file::head(file, GVISOR.len() as u64).map_err(reading)?;
+            if !beginning.starts_with(GVISOR) {
                 return Err(no_image("checkpoint.img that begins with \"gVisorSF\""));
             }
         }

@@ -1,5 +1,5 @@
 //! runc and crun, by their command lines, which differ little: what does is told by [`Kind`] and
-//! [`Version`]. Checkpoint and restore, which go through CRIU, are in `images`.
+//! [`RuntimeVersion`]. Checkpoint and restore, which go through CRIU, are in `images`.
 //!
 //! Seen of runc 1.1.15 and 1.3.6, crun 1.21 and 1.28.
 
