@@ -5,7 +5,7 @@ use std::path::Path;
 
 use stasis_criu::KnownCause;
 
-use crate::support::{containerd::Containerd, engine::Engine, wait};
+use crate::support::{containerd::Containerd, wait};
 
 /// What a program does that CRIU refuses, the cause, and what the way out names.
 const DEEDS: [(&str, KnownCause, &str); 4] = [
