@@ -4,6 +4,9 @@
 
 #![cfg(test)]
 
+#[path = "lab/cgroups.rs"]
+mod cgroups;
+
 use std::{
     collections::BTreeMap,
     fs,
