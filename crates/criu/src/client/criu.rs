@@ -20,7 +20,8 @@ const BINARY: &str = "criu";
 /// A client of CRIU.
 ///
 /// Each call has a `criu swrk` of its own, which is started for it and reaped when it is over, or
-/// a connection to a service. A call whose future is dropped is cancelled: see [`Call`].
+/// a connection to a service. A call whose future is dropped is cancelled: see
+/// [`Call`](crate::Call).
 ///
 /// ```no_run
 /// use stasis_criu::{Criu, Options};
