@@ -1,13 +1,20 @@
 //! The processes that a shim forks for each verb: its engine, and CRIU.
 //!
-//! In PATH stand scripts that note who called them with what, and then become the program. What an
-//! engine forks itself is its own business and not counted.
+//! In PATH stand programs that note who called them with what, and then become the real ones: copies
+//! of this very program, since our shim asks a script each time what it is. What an engine forks
+//! itself is its own business and not counted.
 
 use std::{
     collections::BTreeMap,
-    fs,
-    os::unix::fs::PermissionsExt,
+    env,
+    fs::{self, File},
+    io::Write,
+    os::unix::{
+        fs::symlink,
+        process::{CommandExt, parent_id},
+    },
     path::{Path, PathBuf},
+    process::Command,
     thread,
     time::Duration,
 };
@@ -23,6 +30,9 @@ use crate::{
     shim::{Starter, real},
     walk::{STEPS, walk},
 };
+
+/// Where the stand-ins are.
+const STAND_INS: &str = "/run/bench-forks";
 
 /// What may be asked of an engine or CRIU.
 const VERBS: [&str; 18] = [
@@ -52,6 +62,28 @@ const SETTLED: Duration = Duration::from_millis(300);
 /// What was forked, by step; none where the step was refused.
 type Forks = BTreeMap<&'static str, Vec<String>>;
 
+/// Where this process is a stand-in, notes the call and becomes the program; else does nothing.
+pub fn stand_in() -> Result<()> {
+    let ours = env::current_exe()?;
+    if !ours.starts_with(STAND_INS) {
+        return Ok(());
+    }
+    let name = ours.file_name().unwrap_or_default().to_string_lossy();
+    // The name of a process is cut off after 15 letters.
+    let parent = fs::read_to_string(format!("/proc/{}/comm", parent_id()))?;
+    if parent.starts_with("containerd-shim") {
+        let words: Vec<_> = env::args().skip(1).collect();
+        let log = ours.with_file_name("log");
+        let mut log = File::options().create(true).append(true).open(log)?;
+        writeln!(log, "{name} {}", words.join(" "))?;
+    }
+    let program = fs::read_link(ours.with_file_name(format!("{name}.real")))?;
+    Err(Command::new(program)
+        .args(env::args_os().skip(1))
+        .exec()
+        .into())
+}
+
 /// Measures.
 pub fn measure(plan: &Plan) -> Result<Section> {
     let containerds = containerd::start_all(&plan.programs, &plan.peers)?;
@@ -60,7 +92,15 @@ pub fn measure(plan: &Plan) -> Result<Section> {
     for peer in &plan.peers {
         let log = Log::for_engine(peer.engine)?;
         let starter = Starter::with_programs(&containerds[&peer.shim], *peer, &log.directory)?;
-        // What the end of the peer before has set off.
+        // What it is asked once, such as what a binary is, has been asked then.
+        walk(
+            &starter,
+            &image,
+            &format!("once-{}", peer.key()),
+            &mut |_, _| Ok(()),
+        )
+        .with_context(|| peer.key())?;
+        thread::sleep(SETTLED);
         log.take()?;
         let mut forks = Forks::new();
         walk(
@@ -86,13 +126,14 @@ pub fn measure(plan: &Plan) -> Result<Section> {
     }
     let mut section = Section::new(
         "forks",
-        "The programs that a shim starts for a call, and what it asks of them; `–` is none.",
+        "The programs that a shim starts for a call, and what it asks of them; `–` is none. It is the \
+         second container: what a shim asks once has been asked.",
     );
     section.tables.push(table(&all));
     Ok(section)
 }
 
-/// Scripts in front of an engine and CRIU, and what they have noted.
+/// Stand-ins in front of an engine and CRIU, and what they have noted.
 struct Log {
     directory: PathBuf,
     file: PathBuf,
@@ -100,28 +141,24 @@ struct Log {
 
 impl Log {
     fn for_engine(engine: Engine) -> Result<Self> {
-        let directory = Path::new("/run/bench-forks").join(engine.program());
+        let directory = Path::new(STAND_INS).join(engine.program());
         fs::create_dir_all(&directory)?;
         let log = Self {
             file: directory.join("log"),
             directory,
         };
-        log.write_script(engine.default_program(), &real(engine))?;
-        log.write_script("criu", "/usr/sbin/criu".as_ref())?;
+        log.put(engine.default_program(), &real(engine))?;
+        log.put("criu", "/usr/sbin/criu".as_ref())?;
         Ok(log)
     }
 
-    fn write_script(&self, name: &str, program: &Path) -> Result<()> {
-        let script = self.directory.join(name);
-        let (log, program) = (self.file.display(), program.display());
-        // The name of a process is cut off after 15 letters.
-        let text = format!(
-            "#!/bin/sh\nread -r parent < /proc/$PPID/comm\n\
-             case $parent in containerd-shim*) echo \"{name} $*\" >> {log} ;; esac\n\
-             exec {program} \"$@\"\n"
-        );
-        fs::write(&script, text)?;
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    /// Puts a stand-in for a program there, and beside it where the program is.
+    fn put(&self, name: &str, program: &Path) -> Result<()> {
+        let stand_in = self.directory.join(name);
+        if !stand_in.exists() {
+            fs::copy(env::current_exe()?, &stand_in)?;
+            symlink(program, self.directory.join(format!("{name}.real")))?;
+        }
         Ok(())
     }
 

@@ -97,6 +97,7 @@ impl Part {
 }
 
 fn main() -> Result<()> {
+    forks::stand_in()?;
     let arguments = Arguments::parse();
     let wanted = |peer: &Peer| {
         let name = peer.key();
