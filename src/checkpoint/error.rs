@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use stasis_engine::manifest;
+use stasis_engine::{CgroupMode, manifest};
 use stasis_proc::ErrorKind;
 
 /// What a step of a checkpoint gives.
@@ -12,7 +12,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The cgroup mode is none of CRIU's.
-    #[error("cgroup mode {name:?} does not exist: use ignore, soft, full or strict")]
+    #[error("cgroup mode {name:?} does not exist: use {known}",
+        known = CgroupMode::NAMED.map(CgroupMode::as_str).join(", "))]
     CgroupMode {
         /// The mode that was sent.
         name: String,

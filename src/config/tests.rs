@@ -215,7 +215,7 @@ fn a_value_of_the_wrong_kind_is_told_apart() {
         "[timeouts]\ncreate = \"soon\"",
         "[runsc_config]\ndebug = true",
         "= 1",
-        "[checkpoint]\ncgroup_mode = \"none\"",
+        "[checkpoint]\ncgroup_mode = \"sometimes\"",
     ] {
         let error = resolve(inline(body)).unwrap_err();
         assert!(matches!(error, Error::Parse { .. }), "{body}: {error}");
