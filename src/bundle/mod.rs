@@ -4,14 +4,8 @@
 
 mod record;
 
-use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{io, path::Path};
 
-use nix::fcntl::OFlag;
 use stasis_linux::file::{self, Directory};
 
 pub use self::record::{RecordError, RuntimeRecord};
@@ -34,12 +28,7 @@ pub const MAX_LINE: u64 = 4096;
 /// # Errors
 /// If the file cannot be written.
 pub fn write(bundle: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let aside = bundle.join(format!(".{name}.new"));
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    options.custom_flags(OFlag::O_NOFOLLOW.bits());
-    options.open(&aside)?.write_all(content)?;
-    fs::rename(&aside, bundle.join(name))
+    file::replace(&bundle.join(name), content, 0o600, false)
 }
 
 /// Reads a file of at most `limit` bytes; `None` if it is not there.
@@ -60,6 +49,8 @@ pub fn read(bundle: &Path, name: &str, limit: u64) -> io::Result<Option<String>>
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -96,11 +87,12 @@ mod tests {
     fn links_are_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("target"), "secret").unwrap();
-        for name in ["link", ".link.new"] {
-            std::os::unix::fs::symlink("target", dir.path().join(name)).unwrap();
-        }
+        std::os::unix::fs::symlink("target", dir.path().join("link")).unwrap();
 
         read(dir.path(), "link", 100).unwrap_err();
-        write(dir.path(), "link", b"x").unwrap_err();
+        write(dir.path(), "link", b"x").unwrap();
+        let target = fs::read_to_string(dir.path().join("target")).unwrap();
+        assert_eq!(target, "secret");
+        assert_eq!(read(dir.path(), "link", 100).unwrap().as_deref(), Some("x"));
     }
 }

@@ -4,8 +4,7 @@
 //! know, and a newer spec would lose part of what its author asked for.
 
 use std::{
-    fs,
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -71,12 +70,8 @@ pub fn read(bundle: &Path) -> Result<Value, Error> {
 /// If the bundle cannot be written.
 pub fn write(bundle: &Path, spec: &Value) -> Result<(), Error> {
     let path = bundle.join(FILE);
-    let aside = bundle.join(".config.json.new");
     let text = spec.to_string();
-    fs::File::create(&aside)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .and_then(|()| fs::rename(&aside, &path))
-        .map_err(|source| Error::Write(path, source))
+    file::replace(&path, text.as_bytes(), 0o644, false).map_err(|source| Error::Write(path, source))
 }
 
 /// Whether the container has a PID namespace of its own, so that the kernel ends all its
@@ -94,6 +89,8 @@ pub fn has_private_pid_namespace(spec: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use serde_json::json;
 
     use super::*;

@@ -1,12 +1,18 @@
 //! Reading files that somebody else may have put there: without following a link, since whoever may
 //! write to the directory could have it lead anywhere, without waiting for a FIFO's writer, and
-//! never more than is asked for.
+//! never more than is asked for. And replacing one, so that nobody sees half of it.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read, Seek as _, SeekFrom},
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek as _, SeekFrom, Write as _},
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
     path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
@@ -71,6 +77,52 @@ fn regular(file: File) -> io::Result<File> {
         let why = "it is no regular file";
         Err(io::Error::new(io::ErrorKind::InvalidInput, why))
     }
+}
+
+/// Replaces the file at `path`, or a link there, by a file with these contents: whoever reads it sees
+/// the one before or the whole new one. If it is to be `durable`, even after a power cut.
+///
+/// # Errors
+/// If it cannot be written; the one before is still there.
+pub fn replace(path: &Path, contents: &[u8], mode: u32, durable: bool) -> io::Result<()> {
+    /// Tells apart those of this process that write at the same time.
+    static WRITES: AtomicU32 = AtomicU32::new(0);
+
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let mut aside = OsString::from(".");
+    aside.push(name);
+    let write = WRITES.fetch_add(1, Ordering::Relaxed);
+    aside.push(format!(".{}.{write}", process::id()));
+    let aside = directory.join(aside);
+    let written = (|| {
+        // A link that was laid there is not followed: the name is new, or this fails.
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&aside)?;
+        file.write_all(contents)?;
+        if durable {
+            file.sync_all()?;
+        }
+        fs::rename(&aside, path)
+    })();
+    if let Err(error) = written {
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            // It is ours; what keeps it from going is what was told already.
+            let _ = fs::remove_file(&aside);
+        }
+        return Err(error);
+    }
+    if durable {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Where an open directory is.
@@ -193,5 +245,20 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path}");
         }
         super::open(Path::new("/proc/self/exe")).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_a_link_is_not_followed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (target, path) = (scratch.path().join("target"), scratch.path().join("file"));
+        fs::write(&target, "secret").unwrap();
+        symlink(&target, &path).unwrap();
+        for (contents, durable) in [("a longer content", false), ("new", true)] {
+            replace(&path, contents.as_bytes(), 0o600, durable).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), contents);
+        }
+        assert_eq!(fs::read_to_string(target).unwrap(), "secret");
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2);
+        replace(Path::new("/no/such/directory"), b"", 0o600, false).unwrap_err();
     }
 }

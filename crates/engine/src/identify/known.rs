@@ -6,11 +6,11 @@
 //! now counts as nothing, and the binary is asked again.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
+    fs::{self, DirBuilder},
+    io,
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        fs::{DirBuilderExt, MetadataExt},
     },
     path::{Path, PathBuf},
 };
@@ -65,16 +65,8 @@ impl Known {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => self.check()?,
         }
-        let aside = self.directory.join(format!(".{}", std::process::id()));
-        // One of a shim that was killed in between.
-        let _ = fs::remove_file(&aside);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&aside)?;
-        file.write_all(&serde_json::to_vec(identity)?)?;
-        fs::rename(&aside, self.directory.join(Self::file(&identity.binary)))
+        let path = self.directory.join(Self::file(&identity.binary));
+        file::replace(&path, &serde_json::to_vec(identity)?, 0o600, false)
     }
 
     fn file(path: &Path) -> String {

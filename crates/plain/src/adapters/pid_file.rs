@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::{ProcessError, state::write_whole};
+use stasis_linux::file::replace;
+
+use crate::ProcessError;
 
 /// Writes a number to a file, in decimal and without a line end, as runc does.
 ///
@@ -23,7 +25,7 @@ use crate::{ProcessError, state::write_whole};
 /// # Errors
 /// If it cannot be written.
 pub fn write_pid_file(file: &Path, pid: u32) -> Result<(), ProcessError> {
-    write_whole(file, pid.to_string().as_bytes(), 0o644).map_err(|source| ProcessError::File {
+    replace(file, pid.to_string().as_bytes(), 0o644, true).map_err(|source| ProcessError::File {
         step: "write the pid file",
         path: file.to_owned(),
         source,

@@ -4,18 +4,11 @@
 //! only, since it says what the processes were and did. Read back, it is input from outside: no
 //! link is followed, and no more is read than a state can be long.
 
-use std::{
-    ffi::OsString,
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    process,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{io, path::Path};
+
+use stasis_linux::file::{Directory, replace, whole};
 
 use super::{super::ProcessError, ProcessState};
-use stasis_linux::file::{Directory, head};
 
 /// The name of the file, in the directory of the images.
 pub const FILE_NAME: &str = "process_state.json";
@@ -53,7 +46,7 @@ impl ProcessState {
         // What cannot be read again is told now, when there is still a process to be dumped.
         parse(&text).map_err(failed)?;
         text.push(b'\n');
-        write_whole(&path, &text, 0o600).map_err(failed)
+        replace(&path, &text, 0o600, true).map_err(failed)
     }
 
     /// Reads it from [`FILE_NAME`] in the directory of the images, whether it was written by
@@ -64,11 +57,7 @@ impl ProcessState {
     pub fn reload(images: &Path) -> Result<Self, ProcessError> {
         let read = || {
             let file = Directory::from(images).open(Path::new(FILE_NAME))?;
-            let text = head(file, LONGEST)?;
-            if text.len() as u64 > LONGEST {
-                return Err(io::ErrorKind::FileTooLarge.into());
-            }
-            parse(&text)
+            parse(&whole(file, LONGEST)?)
         };
         read().map_err(|source| ProcessError::File {
             step: "read the process state",
@@ -80,41 +69,4 @@ impl ProcessState {
 
 fn parse(text: &[u8]) -> io::Result<ProcessState> {
     serde_json::from_slice(text).map_err(Into::into)
-}
-
-/// Replaces a file by one with these contents, so that whoever reads it sees the one before or
-/// the whole new one, even after a power cut.
-pub(crate) fn write_whole(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    /// Tells apart those of this process that write at the same time.
-    static WRITES: AtomicU32 = AtomicU32::new(0);
-
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let mut aside = OsString::from(".");
-    aside.push(name);
-    let write = WRITES.fetch_add(1, Ordering::Relaxed);
-    aside.push(format!(".{}.{write}", process::id()));
-    let aside: PathBuf = directory.join(aside);
-    let written = (|| {
-        // A link that was laid there is not followed: the name is new, or this fails.
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&aside)?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&aside, path)
-    })();
-    if let Err(error) = written {
-        if error.kind() != io::ErrorKind::AlreadyExists {
-            // It is ours; what keeps it from going is what was told already.
-            let _ = fs::remove_file(&aside);
-        }
-        return Err(error);
-    }
-    File::open(directory)?.sync_all()
 }

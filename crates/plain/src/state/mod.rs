@@ -17,7 +17,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 pub use file::FILE_NAME;
-pub(super) use file::write_whole;
 
 /// A process of a dumped tree, with all that descend from it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
