@@ -68,6 +68,7 @@ pub mod options;
 pub mod pages;
 mod request;
 pub mod rpc;
+mod setters;
 mod stats;
 mod swrk;
 mod transport;

@@ -241,7 +241,7 @@ impl Items {
     }
 
     /// Goes by the form that rustfmt gives to sources: what a type has is one step to the right,
-    /// and its last brace is not.
+    /// its setters are one more, and its last brace is not.
     fn read_file(&mut self, text: &str) {
         let mut block: Option<(&str, String)> = None;
         for line in text.lines() {
@@ -250,7 +250,9 @@ impl Items {
             } else if let Some(member) = line.strip_prefix("    ")
                 && let Some((kind, of)) = &block
             {
-                self.read_member(kind, of, member);
+                let setter = member.strip_prefix("    ");
+                let setter = setter.filter(|member| member.starts_with("pub fn "));
+                self.read_member(kind, of, setter.unwrap_or(member));
             } else if line.starts_with(char::is_alphabetic) {
                 block = self.read_head(line);
             }

@@ -9,6 +9,7 @@ use super::{
     error::OptionError,
     table::{By, DUMPS, DUMPS_AND_RESTORE, Given, Key, RESTORE, Release, Row, flag, texts},
 };
+use crate::setters::setters;
 
 pub(super) const ROWS: &[Row] = &[
     flag!(
@@ -123,12 +124,39 @@ pub(super) struct Files {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 impl Options {
-    /// Unix sockets whose other end is outside of the tree, `ext_unix_sk`: datagram sockets and
-    /// listeners are dumped, and connected again by their path.
-    #[must_use]
-    pub fn ext_unix_sk(mut self, set: bool) -> Self {
-        self.files.ext_unix_sk = set;
-        self
+    setters! {
+        /// Unix sockets whose other end is outside of the tree, `ext_unix_sk`: datagram sockets and
+        /// listeners are dumped, and connected again by their path.
+        pub fn ext_unix_sk(mut self, set: bool) { self.files.ext_unix_sk = set; }
+
+        /// Finds a device file that has moved by what else leads to it, `evasive_devices`.
+        pub fn evasive_devices(mut self, set: bool) { self.files.evasive_devices = set; }
+
+        /// Dumps and takes file locks, `file_locks`: only if nobody outside of the tree holds them.
+        pub fn file_locks(mut self, set: bool) { self.files.file_locks = set; }
+
+        /// Gives deleted files that have other hard links a name for the time being, `link_remap`.
+        pub fn link_remap(mut self, set: bool) { self.files.link_remap = set; }
+
+        /// Looks for what inotify and fanotify watch by walking the file system, `force_irmap`.
+        pub fn force_irmap(mut self, set: bool) { self.files.force_irmap = set; }
+
+        /// Also walk this directory for it, `irmap_scan_paths`.
+        pub fn irmap_scan_path(mut self, directory: impl Into<PathBuf>) {
+            self.files.irmap_scan_paths.push(directory.into());
+        }
+
+        /// The most that a deleted file that goes into the image may take on disk, `ghost_limit`: 1
+        /// MiB if it is not set.
+        pub fn ghost_limit(mut self, limit: GhostLimit) { self.files.ghost_limit = Some(limit); }
+
+        /// Gives the restored processes this descriptor for one of theirs, `inherit_fd`.
+        pub fn inherit_fd(mut self, inherited: InheritedFd) {
+            self.files.inherited.push(inherited);
+        }
+
+        /// Restores files whose permissions are no longer what they were, `skip_file_rwx_check`.
+        pub fn skip_file_rwx_check(mut self, set: bool) { self.files.skip_file_rwx_check = set; }
     }
 
     /// Whether `ext_unix_sk` is set.
@@ -136,59 +164,9 @@ impl Options {
         self.files.ext_unix_sk
     }
 
-    /// Finds a device file that has moved by what else leads to it, `evasive_devices`.
-    #[must_use]
-    pub fn evasive_devices(mut self, set: bool) -> Self {
-        self.files.evasive_devices = set;
-        self
-    }
-
-    /// Dumps and takes file locks, `file_locks`: only if nobody outside of the tree holds them.
-    #[must_use]
-    pub fn file_locks(mut self, set: bool) -> Self {
-        self.files.file_locks = set;
-        self
-    }
-
     /// Whether `file_locks` is set.
     pub fn takes_file_locks(&self) -> bool {
         self.files.file_locks
-    }
-
-    /// Gives deleted files that have other hard links a name for the time being, `link_remap`.
-    #[must_use]
-    pub fn link_remap(mut self, set: bool) -> Self {
-        self.files.link_remap = set;
-        self
-    }
-
-    /// Looks for what inotify and fanotify watch by walking the file system, `force_irmap`.
-    #[must_use]
-    pub fn force_irmap(mut self, set: bool) -> Self {
-        self.files.force_irmap = set;
-        self
-    }
-
-    /// Also walk this directory for it, `irmap_scan_paths`.
-    #[must_use]
-    pub fn irmap_scan_path(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.files.irmap_scan_paths.push(directory.into());
-        self
-    }
-
-    /// The most that a deleted file that goes into the image may take on disk, `ghost_limit`: 1 MiB
-    /// if it is not set.
-    #[must_use]
-    pub fn ghost_limit(mut self, limit: GhostLimit) -> Self {
-        self.files.ghost_limit = Some(limit);
-        self
-    }
-
-    /// Gives the restored processes this descriptor for one of theirs, `inherit_fd`.
-    #[must_use]
-    pub fn inherit_fd(mut self, inherited: InheritedFd) -> Self {
-        self.files.inherited.push(inherited);
-        self
     }
 
     /// As [`inherit_fd`](Self::inherit_fd), unless there is one for the same key already.
@@ -199,13 +177,6 @@ impl Options {
             true => self,
             false => self.inherit_fd(inherited),
         }
-    }
-
-    /// Restores files whose permissions are no longer what they were, `skip_file_rwx_check`.
-    #[must_use]
-    pub fn skip_file_rwx_check(mut self, set: bool) -> Self {
-        self.files.skip_file_rwx_check = set;
-        self
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     dir::Dir,
     table::{ALL, By, DUMPS_AND_SERVERS, Given, Key, Release, Row, rendered, text},
 };
+use crate::setters::setters;
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -103,20 +104,21 @@ impl Images {
 ///     .parent_img("../1");
 /// ```
 impl Options {
-    /// Where CRIU leaves its log and its statistics, `work_dir_fd`: the images directory if this
-    /// is not set.
-    #[must_use]
-    pub fn work_dir(mut self, dir: impl Into<Dir>) -> Self {
-        self.images.work = Some(dir.into());
-        self
-    }
+    setters! {
+        /// Where CRIU leaves its log and its statistics, `work_dir_fd`: the images directory if
+        /// this is not set.
+        pub fn work_dir(mut self, dir: impl Into<Dir>) { self.images.work = Some(dir.into()); }
 
-    /// The images directory of the pre-dump or the dump before, `parent_img`, as seen from the
-    /// images directory: a relative path survives a move of both.
-    #[must_use]
-    pub fn parent_img(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.images.parent = Some(dir.into());
-        self
+        /// The images directory of the pre-dump or the dump before, `parent_img`, as seen from the
+        /// images directory: a relative path survives a move of both.
+        pub fn parent_img(mut self, dir: impl Into<PathBuf>) {
+            self.images.parent = Some(dir.into());
+        }
+
+        /// A configuration file that CRIU reads last, `config_file`: it overrides the request.
+        pub fn config_file(mut self, file: impl Into<PathBuf>) {
+            self.images.config = Some(file.into());
+        }
     }
 
     /// The directory of the parent's images, if this process finds it.
@@ -126,12 +128,5 @@ impl Options {
             .parent
             .as_ref()
             .map(|parent| images.join(parent))
-    }
-
-    /// A configuration file that CRIU reads last, `config_file`: it overrides the request.
-    #[must_use]
-    pub fn config_file(mut self, file: impl Into<PathBuf>) -> Self {
-        self.images.config = Some(file.into());
-        self
     }
 }

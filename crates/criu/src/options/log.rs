@@ -5,7 +5,7 @@ use super::{
     error::OptionError,
     table::{ALL, By, DUMPS_AND_RESTORE, Given, Key, Release, Row, flag, text},
 };
-use crate::{request::Request, rpc::CriuOpts};
+use crate::{request::Request, rpc::CriuOpts, setters::setters};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -72,34 +72,20 @@ pub(super) struct Log {
 ///     .log_file("checkpoint.log");
 /// ```
 impl Options {
-    /// How much CRIU tells, `log_level`: everything if this is not set, since the cause of a
-    /// failure is often told only there.
-    #[must_use]
-    pub fn log_level(mut self, level: LogLevel) -> Self {
-        self.log.level = Some(level);
-        self
-    }
+    setters! {
+        /// How much CRIU tells, `log_level`: everything if this is not set, since the cause of a
+        /// failure is often told only there.
+        pub fn log_level(mut self, level: LogLevel) { self.log.level = Some(level); }
 
-    /// The log's name in the work directory, `log_file`: the request's, such as `dump.log`, if
-    /// this is not set.
-    #[must_use]
-    pub fn log_file(mut self, name: impl Into<String>) -> Self {
-        self.log.file = Some(name.into());
-        self
-    }
+        /// The log's name in the work directory, `log_file`: the request's, such as `dump.log`, if
+        /// this is not set.
+        pub fn log_file(mut self, name: impl Into<String>) { self.log.file = Some(name.into()); }
 
-    /// Writes the log to CRIU's standard error and to no file, `log_to_stderr`.
-    #[must_use]
-    pub fn log_to_stderr(mut self, set: bool) -> Self {
-        self.log.to_stderr = set;
-        self
-    }
+        /// Writes the log to CRIU's standard error and to no file, `log_to_stderr`.
+        pub fn log_to_stderr(mut self, set: bool) { self.log.to_stderr = set; }
 
-    /// Writes the statistics to the log too, `display_stats`.
-    #[must_use]
-    pub fn display_stats(mut self, set: bool) -> Self {
-        self.log.display_stats = set;
-        self
+        /// Writes the statistics to the log too, `display_stats`.
+        pub fn display_stats(mut self, set: bool) { self.log.display_stats = set; }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     Options,
     table::{By, DUMPS, DUMPS_AND_SERVERS, Given, Key, RESTORE, Release, Row, flag},
 };
-use crate::{request::Request, rpc::CriuPreDumpMode};
+use crate::{request::Request, rpc::CriuPreDumpMode, setters::setters};
 
 const LAZY_FOR: &[Request] = &[
     Request::Dump,
@@ -90,44 +90,28 @@ pub(super) struct Memory {
 ///     .pre_dump_mode(PreDumpMode::Read);
 /// ```
 impl Options {
-    /// Keeps track of what is written to from now on, `track_mem`, so that the next dump needs
-    /// only that. A pre-dump always does.
-    #[must_use]
-    pub fn track_mem(mut self, set: bool) -> Self {
-        self.memory.track = set;
-        self
-    }
+    setters! {
+        /// Keeps track of what is written to from now on, `track_mem`, so that the next dump needs
+        /// only that. A pre-dump always does.
+        pub fn track_mem(mut self, set: bool) { self.memory.track = set; }
 
-    /// Takes out of the parent image what this dump has itself, `auto_dedup`. The parent is then
-    /// of use only together with this image, and so of none if this dump fails half way.
-    #[must_use]
-    pub fn dedup_on_dump(mut self, set: bool) -> Self {
-        self.memory.dedup_on_dump = set;
-        self
-    }
+        /// Takes out of the parent image what this dump has itself, `auto_dedup`. The parent is
+        /// then of use only together with this image, and so of none if this dump fails half way.
+        pub fn dedup_on_dump(mut self, set: bool) { self.memory.dedup_on_dump = set; }
 
-    /// Takes out of the image, and out of its parents, what has been restored, `auto_dedup`. This
-    /// spends the image: it saves the space while the restore runs, and there is no second
-    /// restore.
-    #[must_use]
-    pub fn spend_image_on_restore(mut self, set: bool) -> Self {
-        self.memory.spend_on_restore = set;
-        self
-    }
+        /// Takes out of the image, and out of its parents, what has been restored, `auto_dedup`.
+        /// This spends the image: it saves the space while the restore runs, and there is no second
+        /// restore.
+        pub fn spend_image_on_restore(mut self, set: bool) { self.memory.spend_on_restore = set; }
 
-    /// Has memory follow when it is needed, `lazy_pages`: a dump keeps it and serves it, a restore
-    /// asks the daemon `criu lazy-pages` for it.
-    #[must_use]
-    pub fn lazy_pages(mut self, set: bool) -> Self {
-        self.memory.lazy_pages = set;
-        self
-    }
+        /// Has memory follow when it is needed, `lazy_pages`: a dump keeps it and serves it, a
+        /// restore asks the daemon `criu lazy-pages` for it.
+        pub fn lazy_pages(mut self, set: bool) { self.memory.lazy_pages = set; }
 
-    /// How a pre-dump reads memory, `pre_dump_mode`.
-    #[must_use]
-    pub fn pre_dump_mode(mut self, mode: PreDumpMode) -> Self {
-        self.memory.pre_dump_mode = Some(mode);
-        self
+        /// How a pre-dump reads memory, `pre_dump_mode`.
+        pub fn pre_dump_mode(mut self, mode: PreDumpMode) {
+            self.memory.pre_dump_mode = Some(mode);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     error::OptionError,
     table::{DUMPS, DUMPS_AND_RESTORE, Key, RESTORE, Release, Row, flag, text, texts},
 };
+use crate::setters::setters;
 
 pub(super) const ROWS: &[Row] = &[
     text!(
@@ -94,54 +95,34 @@ pub(super) struct Mounts {
 ///     .skip_mnt("/sys/firmware");
 /// ```
 impl Options {
-    /// The directory that is `/` to the processes, `root`.
-    #[must_use]
-    pub fn root(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.mounts.root = Some(directory.into());
-        self
-    }
+    setters! {
+        /// The directory that is `/` to the processes, `root`.
+        pub fn root(mut self, directory: impl Into<PathBuf>) {
+            self.mounts.root = Some(directory.into());
+        }
 
-    /// Finds external bind mounts by itself, `auto_ext_mnt`.
-    #[must_use]
-    pub fn auto_ext_mnt(mut self, set: bool) -> Self {
-        self.mounts.auto_ext_mnt = set;
-        self
-    }
+        /// Finds external bind mounts by itself, `auto_ext_mnt`.
+        pub fn auto_ext_mnt(mut self, set: bool) { self.mounts.auto_ext_mnt = set; }
 
-    /// Takes mounts as external that are shared with outside, `ext_sharing`.
-    #[must_use]
-    pub fn ext_sharing(mut self, set: bool) -> Self {
-        self.mounts.ext_sharing = set;
-        self
-    }
+        /// Takes mounts as external that are shared with outside, `ext_sharing`.
+        pub fn ext_sharing(mut self, set: bool) { self.mounts.ext_sharing = set; }
 
-    /// Takes mounts as external that are slaves of outside, `ext_masters`.
-    #[must_use]
-    pub fn ext_masters(mut self, set: bool) -> Self {
-        self.mounts.ext_masters = set;
-        self
-    }
+        /// Takes mounts as external that are slaves of outside, `ext_masters`.
+        pub fn ext_masters(mut self, set: bool) { self.mounts.ext_masters = set; }
 
-    /// Leaves out what is mounted here, `skip_mnt`.
-    #[must_use]
-    pub fn skip_mnt(mut self, mountpoint: impl Into<PathBuf>) -> Self {
-        self.mounts.skip.push(mountpoint.into());
-        self
-    }
+        /// Leaves out what is mounted here, `skip_mnt`.
+        pub fn skip_mnt(mut self, mountpoint: impl Into<PathBuf>) {
+            self.mounts.skip.push(mountpoint.into());
+        }
 
-    /// Mounts file systems of this type anew though CRIU does not know them, `enable_fs`; `all`
-    /// for any.
-    #[must_use]
-    pub fn enable_fs(mut self, name: impl Into<String>) -> Self {
-        self.mounts.enable_fs.push(name.into());
-        self
-    }
+        /// Mounts file systems of this type anew though CRIU does not know them, `enable_fs`; `all`
+        /// for any.
+        pub fn enable_fs(mut self, name: impl Into<String>) {
+            self.mounts.enable_fs.push(name.into());
+        }
 
-    /// Restores mounts as CRIU did before 3.17, `mntns_compat_mode`.
-    #[must_use]
-    pub fn mntns_compat_mode(mut self, set: bool) -> Self {
-        self.mounts.mntns_compat_mode = set;
-        self
+        /// Restores mounts as CRIU did before 3.17, `mntns_compat_mode`.
+        pub fn mntns_compat_mode(mut self, set: bool) { self.mounts.mntns_compat_mode = set; }
     }
 }
 

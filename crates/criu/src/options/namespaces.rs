@@ -8,7 +8,7 @@ use super::{
     error::OptionError,
     table::{By, DUMPS_AND_RESTORE, Given, Key, RESTORE, Release, Row, flag, rendered},
 };
-use crate::rpc;
+use crate::{rpc, setters::setters};
 
 /// `CLONE_NEWNET` of `clone(2)`.
 const CLONE_NEWNET: u32 = 0x4000_0000;
@@ -72,25 +72,17 @@ pub(super) struct Namespaces {
 ///     .weak_sysctls(true);
 /// ```
 impl Options {
-    /// Neither dumps nor restores what is in this namespace, `empty_ns`.
-    #[must_use]
-    pub fn empty_ns(mut self, namespace: EmptyNamespace) -> Self {
-        self.namespaces.empty = Some(namespace);
-        self
-    }
+    setters! {
+        /// Neither dumps nor restores what is in this namespace, `empty_ns`.
+        pub fn empty_ns(mut self, namespace: EmptyNamespace) {
+            self.namespaces.empty = Some(namespace);
+        }
 
-    /// Restores into this namespace instead of a new one, `join_ns`.
-    #[must_use]
-    pub fn join_ns(mut self, namespace: JoinNamespace) -> Self {
-        self.namespaces.join.push(namespace);
-        self
-    }
+        /// Restores into this namespace instead of a new one, `join_ns`.
+        pub fn join_ns(mut self, namespace: JoinNamespace) { self.namespaces.join.push(namespace); }
 
-    /// Passes over sysctls that this kernel does not have, `weak_sysctls`.
-    #[must_use]
-    pub fn weak_sysctls(mut self, set: bool) -> Self {
-        self.namespaces.weak_sysctls = set;
-        self
+        /// Passes over sysctls that this kernel does not have, `weak_sysctls`.
+        pub fn weak_sysctls(mut self, set: bool) { self.namespaces.weak_sysctls = set; }
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     error::OptionError,
     table::{By, DUMPS, DUMPS_AND_SERVERS, Given, Key, Release, Row},
 };
-use crate::{request::Request, rpc::CriuPageServerInfo};
+use crate::{request::Request, rpc::CriuPageServerInfo, setters::setters};
 
 const READY_FOR: &[Request] = &[Request::Dump, Request::PageServer, Request::PageServerChild];
 const TLS: Release = Release::new(3, 13, 0);
@@ -110,26 +110,18 @@ pub(super) struct Pages {
 ///     .tls(Tls::default().cacert("/etc/criu/ca.pem"));
 /// ```
 impl Options {
-    /// The page server that a dump sends pages to, or where a page server listens, `ps`.
-    #[must_use]
-    pub fn page_server(mut self, server: PageServer) -> Self {
-        self.pages.server = Some(server);
-        self
-    }
+    setters! {
+        /// The page server that a dump sends pages to, or where a page server listens, `ps`.
+        pub fn page_server(mut self, server: PageServer) { self.pages.server = Some(server); }
 
-    /// Pages go over TLS, `tls` and what belongs to it.
-    #[must_use]
-    pub fn tls(mut self, tls: Tls) -> Self {
-        self.pages.tls = Some(tls);
-        self
-    }
+        /// Pages go over TLS, `tls` and what belongs to it.
+        pub fn tls(mut self, tls: Tls) { self.pages.tls = Some(tls); }
 
-    /// Where CRIU writes one byte once its page server listens, `status_fd`. The hook
-    /// `status-ready` says the same, and does not draw CRIU's warning.
-    #[must_use]
-    pub fn status_fd(mut self, fd: impl Into<Descriptor>) -> Self {
-        self.pages.status = Some(fd.into());
-        self
+        /// Where CRIU writes one byte once its page server listens, `status_fd`. The hook
+        /// `status-ready` says the same, and does not draw CRIU's warning.
+        pub fn status_fd(mut self, fd: impl Into<Descriptor>) {
+            self.pages.status = Some(fd.into());
+        }
     }
 }
 
@@ -260,39 +252,21 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// The authority that signed the other end's certificate, `tls_cacert`.
-    #[must_use]
-    pub fn cacert(mut self, file: impl Into<PathBuf>) -> Self {
-        self.cacert = Some(file.into());
-        self
-    }
+    setters! {
+        /// The authority that signed the other end's certificate, `tls_cacert`.
+        pub fn cacert(mut self, file: impl Into<PathBuf>) { self.cacert = Some(file.into()); }
 
-    /// The certificates that the authority has taken back, `tls_cacrl`.
-    #[must_use]
-    pub fn cacrl(mut self, file: impl Into<PathBuf>) -> Self {
-        self.cacrl = Some(file.into());
-        self
-    }
+        /// The certificates that the authority has taken back, `tls_cacrl`.
+        pub fn cacrl(mut self, file: impl Into<PathBuf>) { self.cacrl = Some(file.into()); }
 
-    /// This end's certificate, `tls_cert`.
-    #[must_use]
-    pub fn cert(mut self, file: impl Into<PathBuf>) -> Self {
-        self.cert = Some(file.into());
-        self
-    }
+        /// This end's certificate, `tls_cert`.
+        pub fn cert(mut self, file: impl Into<PathBuf>) { self.cert = Some(file.into()); }
 
-    /// This end's private key, `tls_key`.
-    #[must_use]
-    pub fn key(mut self, file: impl Into<PathBuf>) -> Self {
-        self.key = Some(file.into());
-        self
-    }
+        /// This end's private key, `tls_key`.
+        pub fn key(mut self, file: impl Into<PathBuf>) { self.key = Some(file.into()); }
 
-    /// Takes any name in the other end's certificate, `tls_no_cn_verify`, not only its address.
-    #[must_use]
-    pub fn no_cn_verify(mut self, set: bool) -> Self {
-        self.no_cn_verify = set;
-        self
+        /// Takes any name in the other end's certificate, `tls_no_cn_verify`, not only its address.
+        pub fn no_cn_verify(mut self, set: bool) { self.no_cn_verify = set; }
     }
 
     /// The same as arguments of a command.

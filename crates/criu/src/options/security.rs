@@ -7,6 +7,7 @@ use super::{
     error::OptionError,
     table::{ALL, By, DUMPS_AND_RESTORE, Given, Key, RESTORE, Release, Row, flag, text},
 };
+use crate::setters::setters;
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -57,25 +58,17 @@ pub(super) struct Security {
 ///     .lsm_profile(LsmProfile::AppArmor("cri-containerd.apparmor.d".into()));
 /// ```
 impl Options {
-    /// The profile that the processes get instead of the one in the image, `lsm_profile`.
-    #[must_use]
-    pub fn lsm_profile(mut self, profile: LsmProfile) -> Self {
-        self.security.profile = Some(profile);
-        self
-    }
+    setters! {
+        /// The profile that the processes get instead of the one in the image, `lsm_profile`.
+        pub fn lsm_profile(mut self, profile: LsmProfile) { self.security.profile = Some(profile); }
 
-    /// The SELinux context of mounts instead of the one in the image, `lsm_mount_context`.
-    #[must_use]
-    pub fn lsm_mount_context(mut self, context: impl Into<String>) -> Self {
-        self.security.mount_context = Some(context.into());
-        self
-    }
+        /// The SELinux context of mounts instead of the one in the image, `lsm_mount_context`.
+        pub fn lsm_mount_context(mut self, context: impl Into<String>) {
+            self.security.mount_context = Some(context.into());
+        }
 
-    /// CRIU runs without root, with `CAP_CHECKPOINT_RESTORE`, `unprivileged`.
-    #[must_use]
-    pub fn unprivileged(mut self, set: bool) -> Self {
-        self.security.unprivileged = set;
-        self
+        /// CRIU runs without root, with `CAP_CHECKPOINT_RESTORE`, `unprivileged`.
+        pub fn unprivileged(mut self, set: bool) { self.security.unprivileged = set; }
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     error::OptionError,
     table::{By, DUMPS, DUMPS_AND_RESTORE, Given, Key, RESTORE, Release, Row, flag},
 };
-use crate::{request::Request, rpc::CriuOpts};
+use crate::{request::Request, rpc::CriuOpts, setters::setters};
 
 const CPU_CAP_FOR: &[Request] = &[
     Request::Dump,
@@ -166,33 +166,40 @@ pub(super) struct Tasks {
 ///     .cpu_cap(CpuCapabilities::FPU | CpuCapabilities::INS);
 /// ```
 impl Options {
-    /// The root of the tree to dump, `pid`.
-    #[must_use]
-    pub fn pid(mut self, pid: u32) -> Self {
-        self.tasks.pid = Some(pid);
-        self
-    }
+    setters! {
+        /// The root of the tree to dump, `pid`.
+        pub fn pid(mut self, pid: u32) { self.tasks.pid = Some(pid); }
 
-    /// Lets the processes run on after the dump, `leave_running`; without it they are killed.
-    #[must_use]
-    pub fn leave_running(mut self, set: bool) -> Self {
-        self.tasks.leave_running = set;
-        self
-    }
+        /// Lets the processes run on after the dump, `leave_running`; without it they are killed.
+        pub fn leave_running(mut self, set: bool) { self.tasks.leave_running = set; }
 
-    /// Leaves the processes stopped after the dump or the restore, `leave_stopped`.
-    #[must_use]
-    pub fn leave_stopped(mut self, set: bool) -> Self {
-        self.tasks.leave_stopped = set;
-        self
-    }
+        /// Leaves the processes stopped after the dump or the restore, `leave_stopped`.
+        pub fn leave_stopped(mut self, set: bool) { self.tasks.leave_stopped = set; }
 
-    /// The tree is a job of a shell, `shell_job`: its session or terminal lies outside of it. A
-    /// restore needs a terminal as its own standard input.
-    #[must_use]
-    pub fn shell_job(mut self, set: bool) -> Self {
-        self.tasks.shell_job = set;
-        self
+        /// The tree is a job of a shell, `shell_job`: its session or terminal lies outside of it. A
+        /// restore needs a terminal as its own standard input.
+        pub fn shell_job(mut self, set: bool) { self.tasks.shell_job = set; }
+
+        /// Hands the master of a new terminal to the client on restore, `orphan_pts_master`.
+        pub fn orphan_pts_master(mut self, set: bool) { self.tasks.orphan_pts_master = set; }
+
+        /// Makes the restored root a child of the client, not of CRIU, `rst_sibling`.
+        pub fn rst_sibling(mut self, set: bool) { self.tasks.rst_sibling = set; }
+
+        /// How long the processes may take to be frozen, `timeout`, in whole seconds; 0 is for
+        /// ever, and CRIU takes 10 seconds if it is not set.
+        pub fn timeout(mut self, after: Duration) { self.tasks.timeout = Some(after); }
+
+        /// The datagram socket in which CRIU keeps pidfds between a pre-dump and the next,
+        /// `pidfd_store_sk`, to notice when a PID has come to be another process.
+        pub fn pidfd_store(mut self, socket: impl Into<Descriptor>) {
+            self.tasks.pidfd_store = Some(socket.into());
+        }
+
+        /// What a processor must be able to do for a restore, `cpu_cap`.
+        pub fn cpu_cap(mut self, capabilities: CpuCapabilities) {
+            self.tasks.cpu_cap = Some(capabilities);
+        }
     }
 
     /// Whether `shell_job` is set.
@@ -200,47 +207,10 @@ impl Options {
         self.tasks.shell_job
     }
 
-    /// Hands the master of a new terminal to the client on restore, `orphan_pts_master`.
-    #[must_use]
-    pub fn orphan_pts_master(mut self, set: bool) -> Self {
-        self.tasks.orphan_pts_master = set;
-        self
-    }
-
-    /// Makes the restored root a child of the client, not of CRIU, `rst_sibling`.
-    #[must_use]
-    pub fn rst_sibling(mut self, set: bool) -> Self {
-        self.tasks.rst_sibling = set;
-        self
-    }
-
     /// What CRIU becomes once the restore has succeeded, `exec_cmd`: a program and its arguments.
     #[must_use]
     pub fn exec_cmd<T: Into<String>>(mut self, command: impl IntoIterator<Item = T>) -> Self {
         self.tasks.exec_cmd = command.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// How long the processes may take to be frozen, `timeout`, in whole seconds; 0 is for ever,
-    /// and CRIU takes 10 seconds if it is not set.
-    #[must_use]
-    pub fn timeout(mut self, after: Duration) -> Self {
-        self.tasks.timeout = Some(after);
-        self
-    }
-
-    /// The datagram socket in which CRIU keeps pidfds between a pre-dump and the next,
-    /// `pidfd_store_sk`, to notice when a PID has come to be another process.
-    #[must_use]
-    pub fn pidfd_store(mut self, socket: impl Into<Descriptor>) -> Self {
-        self.tasks.pidfd_store = Some(socket.into());
-        self
-    }
-
-    /// What a processor must be able to do for a restore, `cpu_cap`.
-    #[must_use]
-    pub fn cpu_cap(mut self, capabilities: CpuCapabilities) -> Self {
-        self.tasks.cpu_cap = Some(capabilities);
         self
     }
 }

@@ -6,7 +6,7 @@ use super::{
     error::OptionError,
     table::{By, DUMPS, DUMPS_AND_RESTORE, Given, Key, Release, Row, flag},
 };
-use crate::rpc::CriuNetworkLockMethod;
+use crate::{rpc::CriuNetworkLockMethod, setters::setters};
 
 pub(super) const ROWS: &[Row] = &[
     flag!(
@@ -69,38 +69,24 @@ pub(super) struct Tcp {
 ///     .network_lock(NetworkLock::Nftables);
 /// ```
 impl Options {
-    /// Dumps and restores established connections, `tcp_established`.
-    #[must_use]
-    pub fn tcp_established(mut self, set: bool) -> Self {
-        self.tcp.established = set;
-        self
+    setters! {
+        /// Dumps and restores established connections, `tcp_established`.
+        pub fn tcp_established(mut self, set: bool) { self.tcp.established = set; }
+
+        /// Leaves out connections that nobody has accepted yet, `tcp_skip_in_flight`.
+        pub fn tcp_skip_in_flight(mut self, set: bool) { self.tcp.skip_in_flight = set; }
+
+        /// Dumps connections without what is in them and restores them closed, `tcp_close`. What
+        /// has been dumped so is restored only so.
+        pub fn tcp_close(mut self, set: bool) { self.tcp.close = set; }
+
+        /// How the network is locked during a dump, `network_lock`. The restore does as its image.
+        pub fn network_lock(mut self, method: NetworkLock) { self.tcp.lock = Some(method); }
     }
 
     /// Whether `tcp_established` is set.
     pub fn takes_tcp_established(&self) -> bool {
         self.tcp.established
-    }
-
-    /// Leaves out connections that nobody has accepted yet, `tcp_skip_in_flight`.
-    #[must_use]
-    pub fn tcp_skip_in_flight(mut self, set: bool) -> Self {
-        self.tcp.skip_in_flight = set;
-        self
-    }
-
-    /// Dumps connections without what is in them and restores them closed, `tcp_close`. What has
-    /// been dumped so is restored only so.
-    #[must_use]
-    pub fn tcp_close(mut self, set: bool) -> Self {
-        self.tcp.close = set;
-        self
-    }
-
-    /// How the network is locked during a dump, `network_lock`. The restore does as its image.
-    #[must_use]
-    pub fn network_lock(mut self, method: NetworkLock) -> Self {
-        self.tcp.lock = Some(method);
-        self
     }
 }
 

@@ -6,7 +6,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use tokio::{net::TcpStream, time};
 
 use super::PagesError;
-use crate::options::PageServer;
+use crate::{options::PageServer, setters::setters};
 
 /// How long a page server may take to accept a connection, unless
 /// [`PageServerClient::within`] says otherwise.
@@ -55,31 +55,25 @@ impl PageServerClient {
         }
     }
 
-    /// Sets how long it may take to accept: [`CONNECT`] otherwise.
-    ///
-    /// ```
-    /// use stasis_criu::pages::{CONNECT, PageServerClient};
-    ///
-    /// let far_away = PageServerClient::new("pages.example.net", 27).within(2 * CONNECT);
-    /// ```
-    #[must_use]
-    pub fn within(mut self, within: Duration) -> Self {
-        self.within = within;
-        self
-    }
+    setters! {
+        /// Sets how long it may take to accept: [`CONNECT`] otherwise.
+        ///
+        /// ```
+        /// use stasis_criu::pages::{CONNECT, PageServerClient};
+        ///
+        /// let far_away = PageServerClient::new("pages.example.net", 27).within(2 * CONNECT);
+        /// ```
+        pub fn within(mut self, within: Duration) { self.within = within; }
 
-    /// Sets how long it may be silent: [`SILENCE`] otherwise. Nothing is too short for a page
-    /// server that works; it is silent only while it writes to its disk.
-    ///
-    /// ```
-    /// use stasis_criu::pages::{PageServerClient, SILENCE};
-    ///
-    /// let with_a_slow_disk = PageServerClient::new("pages.example.net", 27).silence(2 * SILENCE);
-    /// ```
-    #[must_use]
-    pub fn silence(mut self, silence: Duration) -> Self {
-        self.silence = silence;
-        self
+        /// Sets how long it may be silent: [`SILENCE`] otherwise. Nothing is too short for a page
+        /// server that works; it is silent only while it writes to its disk.
+        ///
+        /// ```
+        /// use stasis_criu::pages::{PageServerClient, SILENCE};
+        ///
+        /// let slow_disk = PageServerClient::new("pages.example.net", 27).silence(2 * SILENCE);
+        /// ```
+        pub fn silence(mut self, silence: Duration) { self.silence = silence; }
     }
 
     /// Connects. The connection is good for one dump.

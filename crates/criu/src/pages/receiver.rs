@@ -20,6 +20,7 @@ use crate::{
     Criu, Error, OptionError, Options, Request,
     diagnosis::{self, Evidence, Log},
     options::{PageServer, Rendered},
+    setters::setters,
     undo::CreatedFiles,
 };
 
@@ -54,7 +55,8 @@ pub struct PageReceiver {
 
 impl PageReceiver {
     /// Listens at `address`, at a free port of it if that is 0. It takes the first that connects
-    /// for its dump, and what that sends for pages: it belongs on a network in which no stranger is.
+    /// for its dump, and what that sends for pages: it belongs on a network in which no stranger
+    /// is.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -98,31 +100,25 @@ impl PageReceiver {
         self.address
     }
 
-    /// Sets how long it waits for the dump to come: [`COMING`] otherwise.
-    ///
-    /// ```no_run
-    /// # fn example(receiver: stasis_criu::pages::PageReceiver) {
-    /// let receiver = receiver.within(std::time::Duration::from_secs(30));
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn within(mut self, within: Duration) -> Self {
-        self.within = within;
-        self
-    }
+    setters! {
+        /// Sets how long it waits for the dump to come: [`COMING`] otherwise.
+        ///
+        /// ```no_run
+        /// # fn example(receiver: stasis_criu::pages::PageReceiver) {
+        /// let receiver = receiver.within(std::time::Duration::from_secs(30));
+        /// # }
+        /// ```
+        pub fn within(mut self, within: Duration) { self.within = within; }
 
-    /// Sets how long the dump may be silent: [`COMING`] otherwise. It is silent until its
-    /// processes are frozen, and between one process's memory and the next's.
-    ///
-    /// ```no_run
-    /// # fn example(receiver: stasis_criu::pages::PageReceiver) {
-    /// let receiver = receiver.silence(std::time::Duration::from_secs(60));
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn silence(mut self, silence: Duration) -> Self {
-        self.silence = silence;
-        self
+        /// Sets how long the dump may be silent: [`COMING`] otherwise. It is silent until its
+        /// processes are frozen, and between one process's memory and the next's.
+        ///
+        /// ```no_run
+        /// # fn example(receiver: stasis_criu::pages::PageReceiver) {
+        /// let receiver = receiver.silence(std::time::Duration::from_secs(60));
+        /// # }
+        /// ```
+        pub fn silence(mut self, silence: Duration) { self.silence = silence; }
     }
 
     /// Waits for the dump to come, and takes its pages into the images directory. Returns where

@@ -12,7 +12,10 @@ use super::{
     error::OptionError,
     table::{By, DUMPS, DUMPS_AND_RESTORE, Given, Key, Release, Row, rendered, text, texts},
 };
-use crate::rpc::{self, CriuCgMode, CriuOpts};
+use crate::{
+    rpc::{self, CriuCgMode, CriuOpts},
+    setters::setters,
+};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -112,54 +115,38 @@ pub(super) struct Cgroups {
 ///     .cgroup_root(CgroupRoot::all("/machine/new"));
 /// ```
 impl Options {
-    /// What is made of the processes' cgroups, `manage_cgroups_mode`.
-    #[must_use]
-    pub fn manage_cgroups(mut self, mode: CgroupMode) -> Self {
-        self.cgroups.mode = Some(mode);
-        self
-    }
+    setters! {
+        /// What is made of the processes' cgroups, `manage_cgroups_mode`.
+        pub fn manage_cgroups(mut self, mode: CgroupMode) { self.cgroups.mode = Some(mode); }
 
-    /// Where the cgroups are put, `cg_root`.
-    #[must_use]
-    pub fn cgroup_root(mut self, root: CgroupRoot) -> Self {
-        self.cgroups.roots.push(root);
-        self
-    }
+        /// Where the cgroups are put, `cg_root`.
+        pub fn cgroup_root(mut self, root: CgroupRoot) { self.cgroups.roots.push(root); }
 
-    /// Which properties of cgroups are dumped, `cgroup_props`.
-    #[must_use]
-    pub fn cgroup_props(mut self, properties: CgroupProperties) -> Self {
-        self.cgroups.props = Some(properties);
-        self
-    }
+        /// Which properties of cgroups are dumped, `cgroup_props`.
+        pub fn cgroup_props(mut self, properties: CgroupProperties) {
+            self.cgroups.props = Some(properties);
+        }
 
-    /// The same from a file, `cgroup_props_file`.
-    #[must_use]
-    pub fn cgroup_props_file(mut self, file: impl Into<PathBuf>) -> Self {
-        self.cgroups.props_file = Some(file.into());
-        self
-    }
+        /// The same from a file, `cgroup_props_file`.
+        pub fn cgroup_props_file(mut self, file: impl Into<PathBuf>) {
+            self.cgroups.props_file = Some(file.into());
+        }
 
-    /// Dumps the properties of this controller only, and of others named so,
-    /// `cgroup_dump_controller`.
-    #[must_use]
-    pub fn cgroup_dump_controller(mut self, controller: impl Into<String>) -> Self {
-        self.cgroups.dump_controllers.push(controller.into());
-        self
-    }
+        /// Dumps the properties of this controller only, and of others named so,
+        /// `cgroup_dump_controller`.
+        pub fn cgroup_dump_controller(mut self, controller: impl Into<String>) {
+            self.cgroups.dump_controllers.push(controller.into());
+        }
 
-    /// The directory of the cgroup by which the processes are frozen, `freeze_cgroup`.
-    #[must_use]
-    pub fn freeze_cgroup(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.cgroups.freeze = Some(directory.into());
-        self
-    }
+        /// The directory of the cgroup by which the processes are frozen, `freeze_cgroup`.
+        pub fn freeze_cgroup(mut self, directory: impl Into<PathBuf>) {
+            self.cgroups.freeze = Some(directory.into());
+        }
 
-    /// The directory under which the controllers are mounted already, `cgroup_yard`.
-    #[must_use]
-    pub fn cgroup_yard(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.cgroups.yard = Some(directory.into());
-        self
+        /// The directory under which the controllers are mounted already, `cgroup_yard`.
+        pub fn cgroup_yard(mut self, directory: impl Into<PathBuf>) {
+            self.cgroups.yard = Some(directory.into());
+        }
     }
 }
 
