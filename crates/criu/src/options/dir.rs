@@ -63,33 +63,9 @@ impl fmt::Display for Dir {
     }
 }
 
-impl From<PathBuf> for Dir {
-    fn from(path: PathBuf) -> Self {
-        Self::Path(path)
-    }
-}
-
-impl From<&PathBuf> for Dir {
-    fn from(path: &PathBuf) -> Self {
-        Self::Path(path.clone())
-    }
-}
-
-impl From<&Path> for Dir {
-    fn from(path: &Path) -> Self {
-        Self::Path(path.to_owned())
-    }
-}
-
-impl From<&str> for Dir {
-    fn from(path: &str) -> Self {
-        Self::Path(path.into())
-    }
-}
-
-impl From<String> for Dir {
-    fn from(path: String) -> Self {
-        Self::Path(path.into())
+impl<P: AsRef<Path>> From<P> for Dir {
+    fn from(path: P) -> Self {
+        Self::Path(path.as_ref().to_owned())
     }
 }
 
