@@ -103,20 +103,10 @@ impl Hook {
     /// its log, and for `orphan-pts-master` takes its own standard input's terminal instead.
     #[must_use]
     pub fn aborts(self) -> bool {
-        match self {
-            Self::NetworkUnlock | Self::PreResume | Self::PostResume | Self::OrphanPtsMaster => {
-                false
-            }
-            Self::PreDump
-            | Self::NetworkLock
-            | Self::QueryExternalFiles
-            | Self::PostDump
-            | Self::PreRestore
-            | Self::SetupNamespaces
-            | Self::PostSetupNamespaces
-            | Self::PostRestore
-            | Self::StatusReady => true,
-        }
+        !matches!(
+            self,
+            Self::NetworkUnlock | Self::PreResume | Self::PostResume | Self::OrphanPtsMaster
+        )
     }
 }
 

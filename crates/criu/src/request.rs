@@ -6,31 +6,32 @@ use crate::rpc::CriuReqType;
 
 /// A request of CRIU's RPC. `NOTIFY` is none: it is the answer to a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(i32)]
 pub enum Request {
     /// Which CRIU is this?
-    Version,
+    Version = CriuReqType::Version as i32,
     /// Which of the features asked for does this kernel have?
-    Features,
+    Features = CriuReqType::FeatureCheck as i32,
     /// Can CRIU work on this machine at all?
-    Check,
+    Check = CriuReqType::Check as i32,
     /// Dump a tree of processes.
-    Dump,
+    Dump = CriuReqType::Dump as i32,
     /// Dump memory ahead of a dump, over a connection that stays for the next one.
-    PreDump,
+    PreDump = CriuReqType::PreDump as i32,
     /// Dump memory ahead of a dump, once.
-    SinglePreDump,
+    SinglePreDump = CriuReqType::SinglePreDump as i32,
     /// Bring a dumped tree back.
-    Restore,
+    Restore = CriuReqType::Restore as i32,
     /// Start a page server that outlives the connection.
-    PageServer,
+    PageServer = CriuReqType::PageServer as i32,
     /// Start a page server that is a child of the `criu` at the other end.
-    PageServerChild,
+    PageServerChild = CriuReqType::PageServerChld as i32,
     /// Wait for a page server that is a child of the `criu` at the other end.
-    WaitPid,
+    WaitPid = CriuReqType::WaitPid as i32,
     /// Write down what this machine's processors can do.
-    CpuinfoDump,
+    CpuinfoDump = CriuReqType::CpuinfoDump as i32,
     /// Compare this machine's processors with what was written down.
-    CpuinfoCheck,
+    CpuinfoCheck = CriuReqType::CpuinfoCheck as i32,
 }
 
 impl Request {
@@ -50,30 +51,17 @@ impl Request {
         Self::SinglePreDump,
     ];
 
-    /// The type that the request carries.
+    /// The number of the type that the request carries.
     #[must_use]
-    pub fn wire(self) -> CriuReqType {
-        match self {
-            Self::Version => CriuReqType::Version,
-            Self::Features => CriuReqType::FeatureCheck,
-            Self::Check => CriuReqType::Check,
-            Self::Dump => CriuReqType::Dump,
-            Self::PreDump => CriuReqType::PreDump,
-            Self::SinglePreDump => CriuReqType::SinglePreDump,
-            Self::Restore => CriuReqType::Restore,
-            Self::PageServer => CriuReqType::PageServer,
-            Self::PageServerChild => CriuReqType::PageServerChld,
-            Self::WaitPid => CriuReqType::WaitPid,
-            Self::CpuinfoDump => CriuReqType::CpuinfoDump,
-            Self::CpuinfoCheck => CriuReqType::CpuinfoCheck,
-        }
+    pub fn wire(self) -> i32 {
+        self as i32
     }
 
-    /// The type that its reply carries: its own, but for a page server's, which is the same for
-    /// both kinds.
-    pub(crate) fn reply(self) -> CriuReqType {
+    /// The number of the type that its reply carries: its own, but for a page server's, which is the
+    /// same for both kinds.
+    pub(crate) fn reply(self) -> i32 {
         match self {
-            Self::PageServerChild => CriuReqType::PageServer,
+            Self::PageServerChild => Self::PageServer.wire(),
             other => other.wire(),
         }
     }
@@ -86,37 +74,21 @@ impl Request {
 
     /// Whether processes are frozen in its course.
     pub(crate) fn freezes(self) -> bool {
-        match self {
-            Self::Dump | Self::PreDump | Self::SinglePreDump => true,
-            Self::Restore
-            | Self::Version
-            | Self::Features
-            | Self::Check
-            | Self::PageServer
-            | Self::PageServerChild
-            | Self::WaitPid
-            | Self::CpuinfoDump
-            | Self::CpuinfoCheck => false,
-        }
+        matches!(self, Self::Dump | Self::PreDump | Self::SinglePreDump)
     }
 
     /// Whether CRIU keeps the connection open after it if it is asked to. It drops any other
     /// request that asks for that without a reply.
     pub(crate) fn may_keep_open(self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::Version
-            | Self::Features
-            | Self::PageServer
-            | Self::PageServerChild
-            | Self::CpuinfoDump
-            | Self::CpuinfoCheck => true,
-            Self::Check
-            | Self::Dump
-            | Self::PreDump
-            | Self::SinglePreDump
-            | Self::Restore
-            | Self::WaitPid => false,
-        }
+                | Self::Features
+                | Self::PageServer
+                | Self::PageServerChild
+                | Self::CpuinfoDump
+                | Self::CpuinfoCheck
+        )
     }
 }
 

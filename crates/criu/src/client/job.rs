@@ -184,7 +184,7 @@ impl<T> Call<'_, T> {
             pidfd_store: Some(true),
         };
         let request = CriuReq {
-            r#type: self.request.wire() as i32,
+            r#type: self.request.wire(),
             opts,
             notify_success: None,
             // Any other request that asks for it is dropped without a reply.

@@ -136,7 +136,7 @@ impl Exchange {
             self.cancel(peer, CancelledBy::Protocol(ProtocolError::Empty));
             return Some(End::Reply(Box::new(reply), fields));
         }
-        if reply.r#type != self.job.request.reply() as i32 {
+        if reply.r#type != self.job.request.reply() {
             let got = match CriuReqType::try_from(reply.r#type) {
                 Ok(known) => String::from(known.as_str_name()),
                 Err(_) => format!("request {}", reply.r#type),

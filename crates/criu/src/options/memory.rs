@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
         key: Key::Named("pre-dump-mode"),
         by: By::Setter {
             given: |o| Given::one(o.memory.pre_dump_mode.map(PreDumpMode::key)),
-            put: |o, rpc| rpc.pre_dump_mode = o.memory.pre_dump_mode.map(|m| m.wire() as i32),
+            put: |o, rpc| rpc.pre_dump_mode = o.memory.pre_dump_mode.map(|mode| mode as i32),
         },
     },
 ];
@@ -117,21 +117,15 @@ impl Options {
 
 /// How a pre-dump reads memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
 pub enum PreDumpMode {
     /// Out of pipes that are filled while the processes are frozen: CRIU's default.
-    Splice,
+    Splice = CriuPreDumpMode::Splice as i32,
     /// By `process_vm_readv(2)` while the processes run on.
-    Read,
+    Read = CriuPreDumpMode::VmRead as i32,
 }
 
 impl PreDumpMode {
-    fn wire(self) -> CriuPreDumpMode {
-        match self {
-            Self::Splice => CriuPreDumpMode::Splice,
-            Self::Read => CriuPreDumpMode::VmRead,
-        }
-    }
-
     fn key(self) -> &'static str {
         match self {
             Self::Splice => "splice",

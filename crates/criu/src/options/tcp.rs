@@ -41,7 +41,7 @@ pub(super) const ROWS: &[Row] = &[
         key: Key::Named("network-lock"),
         by: By::Setter {
             given: |o| Given::one(o.tcp.lock.map(NetworkLock::key)),
-            put: |o, rpc| rpc.network_lock = o.tcp.lock.map(|lock| lock.wire() as i32),
+            put: |o, rpc| rpc.network_lock = o.tcp.lock.map(|lock| lock as i32),
         },
     },
 ];
@@ -92,24 +92,17 @@ impl Options {
 
 /// How CRIU keeps packets from connections whose processes are frozen or gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
 pub enum NetworkLock {
     /// By rules of iptables: CRIU's default.
-    Iptables,
+    Iptables = CriuNetworkLockMethod::Iptables as i32,
     /// By a table of nftables.
-    Nftables,
+    Nftables = CriuNetworkLockMethod::Nftables as i32,
     /// Not at all: whoever asks sees to it. From CRIU 3.19 on.
-    Skip,
+    Skip = CriuNetworkLockMethod::Skip as i32,
 }
 
 impl NetworkLock {
-    fn wire(self) -> CriuNetworkLockMethod {
-        match self {
-            Self::Iptables => CriuNetworkLockMethod::Iptables,
-            Self::Nftables => CriuNetworkLockMethod::Nftables,
-            Self::Skip => CriuNetworkLockMethod::Skip,
-        }
-    }
-
     fn key(self) -> &'static str {
         match self {
             Self::Iptables => "iptables",

@@ -153,21 +153,22 @@ impl Options {
 /// What CRIU makes of cgroups. A mode of the restore says what becomes of cgroups that are there
 /// already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
 pub enum CgroupMode {
     /// Nothing at all: the processes come back in CRIU's cgroups.
-    Ignore,
+    Ignore = CriuCgMode::Ignore as i32,
     /// Cgroups are there already; neither they nor their properties are touched.
-    None,
+    None = CriuCgMode::CgNone as i32,
     /// Cgroups are there already; their properties are restored.
-    Props,
+    Props = CriuCgMode::Props as i32,
     /// Cgroups that are missing are made, and only their properties are restored.
-    Soft,
+    Soft = CriuCgMode::Soft as i32,
     /// Cgroups that are missing are made, and all properties are restored.
-    Full,
+    Full = CriuCgMode::Full as i32,
     /// Cgroups must not be there; all are made.
-    Strict,
+    Strict = CriuCgMode::Strict as i32,
     /// What CRIU does by default: soft.
-    Default,
+    Default = CriuCgMode::Default as i32,
 }
 
 impl CgroupMode {
@@ -180,18 +181,6 @@ impl CgroupMode {
         Self::Full,
         Self::Strict,
     ];
-
-    fn wire(self) -> CriuCgMode {
-        match self {
-            Self::Ignore => CriuCgMode::Ignore,
-            Self::None => CriuCgMode::CgNone,
-            Self::Props => CriuCgMode::Props,
-            Self::Soft => CriuCgMode::Soft,
-            Self::Full => CriuCgMode::Full,
-            Self::Strict => CriuCgMode::Strict,
-            Self::Default => CriuCgMode::Default,
-        }
-    }
 
     /// The mode of this name, as CRIU's command line and configuration file have it.
     ///
@@ -224,7 +213,7 @@ impl CgroupMode {
 /// The older field says only whether; a CRIU that knows the mode lets that decide.
 fn put_mode(options: &Options, rpc: &mut CriuOpts) {
     rpc.manage_cgroups = options.cgroups.mode.map(|mode| mode != CgroupMode::Ignore);
-    rpc.manage_cgroups_mode = options.cgroups.mode.map(|mode| mode.wire() as i32);
+    rpc.manage_cgroups_mode = options.cgroups.mode.map(|mode| mode as i32);
 }
 
 /// Where the cgroups of one controller, or of all, are put.
