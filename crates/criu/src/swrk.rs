@@ -4,13 +4,12 @@
 
 use std::{
     ffi::OsString,
-    io,
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::process::CommandExt,
     },
     path::PathBuf,
-    process::{Command, ExitStatus, Stdio},
+    process::{Command, Stdio},
     sync::Arc,
 };
 
@@ -39,91 +38,47 @@ pub(crate) struct Program {
     pub callers_group: bool,
 }
 
-/// A running `criu swrk`. Dropping it kills it, and waits for it.
-#[derive(Debug)]
-pub(crate) struct Swrk(Child);
-
-impl Swrk {
-    /// Starts it, in the runtime of the caller, and the connection to it.
-    pub fn spawn(program: &Program) -> Result<(Self, MessageSocket), SpawnError> {
+impl Program {
+    /// Starts it, in the runtime of the caller, and the connection to it. To kill it is for where all
+    /// else has failed: the processes that it dumps may be left with its code in them.
+    pub fn spawn(&self) -> Result<(Child, MessageSocket), SpawnError> {
         let (ours, theirs) = MessageSocket::pair()?;
-        let stdin = match &program.stdin {
+        let stdin = match &self.stdin {
             Some(stdin) => Stdio::from(stdin.try_clone().map_err(cannot("share stdin"))?),
             None => Stdio::null(),
         };
-        let mut command = Command::new(&program.binary);
+        let mut command = Command::new(&self.binary);
         command
             .arg("swrk")
             .arg(theirs.as_raw_fd().to_string())
-            .envs(
-                program
-                    .environment
-                    .iter()
-                    .map(|(name, value)| (name, value)),
-            )
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(stdin);
-        if !program.callers_group {
+        if !self.callers_group {
             command.process_group(0);
         }
         sys::ignore_file_size_signal(&mut command);
-        let mut inherited = program.inherited.clone();
+        let mut inherited = self.inherited.clone();
         inherited.push(Arc::new(theirs));
         sys::inherit_only(&mut command, inherited);
-        Child::spawn(command, &program.binary).map(|child| (Self(child), ours))
+        Ok((Child::spawn(command, &self.binary)?, ours))
     }
+}
 
-    /// Its process id. It is not reused while this lives.
-    pub fn pid(&self) -> Pid {
-        self.0.pid()
-    }
-
-    /// Reads what it says; never resolves.
-    pub async fn listen(&mut self) {
-        self.0.listen().await;
-    }
-
-    /// Reads what it says until it ends. It is not reaped: its process id stays its own.
-    pub async fn listen_to_its_end(&mut self) -> io::Result<()> {
-        self.0.listen_to_its_end().await
-    }
-
-    /// The end of what it has said so far.
-    pub fn said(&mut self) -> Vec<u8> {
-        self.0.said()
-    }
-
-    /// Waits for its end, and reaps it. What it says meanwhile is read.
-    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
-        self.0.ended().await
-    }
-
-    /// Kills it. Only where all else has failed: the processes that it dumps may be left with its
-    /// code in them.
-    pub fn kill(&mut self) {
-        self.0.kill();
-    }
-
-    /// Leaves it running: it has become the command that was to be executed after a restore.
-    pub fn let_go(self) -> u32 {
-        self.0.let_go()
-    }
-
-    /// Lets no write to a file succeed from now on, in it or in any process that it has made or
-    /// makes. It is how a dump is brought to an orderly failure.
-    pub fn refuse_writes(&self) {
-        let none = Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        };
-        descend([self.pid()], |pid| {
-            // It may have ended.
-            let held = Pidfd::take(pid);
-            let _ = rustix::process::prlimit(Some(pid), Resource::Fsize, none);
-            // Looked for afterwards, since a child that is made later inherits the limit.
-            let children = held.ok().and_then(|held| held.children().ok());
-            children.unwrap_or_default()
-        });
-    }
+/// Lets no write to a file succeed from now on, in a `criu swrk` or in any process that it has made or
+/// makes. It is how a dump is brought to an orderly failure.
+pub(crate) fn refuse_writes(swrk: Pid) {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    descend([swrk], |pid| {
+        // It may have ended.
+        let held = Pidfd::take(pid);
+        let _ = rustix::process::prlimit(Some(pid), Resource::Fsize, none);
+        // Looked for afterwards, since a child that is made later inherits the limit.
+        let children = held.ok().and_then(|held| held.children().ok());
+        children.unwrap_or_default()
+    });
 }
 
 /// A process id as CRIU sends it. No process has one that is not positive.

@@ -22,11 +22,12 @@ use super::{
     sockets::PageSocket,
 };
 use crate::{
+    child::Child,
     notify::{Hook, HookCall, HookError},
     pages::LazyTree,
     request::Request,
     rpc::{CriuNotify, CriuOpts, CriuReq, CriuReqType, CriuResp},
-    swrk::{Swrk, pid},
+    swrk::{pid, refuse_writes},
     transport::{Packet, TransportError},
     unknown,
 };
@@ -304,17 +305,17 @@ impl Exchange {
         let past = self.past == Some(Hook::PostDump) && !serves;
         if self.job.request.freezes() && !by_itself && !past {
             if let Some(swrk) = &peer.swrk {
-                swrk.refuse_writes();
+                refuse_writes(swrk.pid());
             }
             if let Some(pages) = &self.job.pages {
-                pages.shut(peer.swrk.as_ref().map(Swrk::pid));
+                pages.shut(peer.swrk.as_ref().map(Child::pid));
             }
         }
     }
 
     /// The grace is over.
     fn out_of_patience(&mut self, peer: &mut Peer) -> Option<End> {
-        let swrk = peer.swrk.as_ref().map(Swrk::pid);
+        let swrk = peer.swrk.as_ref().map(Child::pid);
         if let (Request::Restore, Some(swrk), false) =
             (self.job.request, swrk, self.restored_killed)
         {

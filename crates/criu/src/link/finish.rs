@@ -11,9 +11,9 @@ use super::{
     peer::{Peer, SwrkEnd},
 };
 use crate::{
+    child::Child,
     notify::{Hook, HookCall},
     request::Request,
-    swrk::Swrk,
     undo::Leftover,
 };
 
@@ -40,7 +40,7 @@ impl Exchange {
         if goes_on && (succeeded || self.job.request != Request::PreDump) {
             open = Some(peer);
         } else if succeeded && self.job.becomes_command {
-            outcome.command = peer.swrk.take().map(Swrk::let_go);
+            outcome.command = peer.swrk.take().map(Child::let_go);
         } else if succeeded {
             let more;
             (outcome.swrk, more) = peer.finish(self.grace).await;
@@ -62,7 +62,7 @@ impl Exchange {
 
     /// Ends CRIU, and undoes what is left.
     async fn take_back(&mut self, peer: Peer, outcome: &mut Outcome) {
-        let swrk = peer.swrk.as_ref().map(Swrk::pid);
+        let swrk = peer.swrk.as_ref().map(Child::pid);
         outcome.swrk = peer.end(self.grace).await;
         let signalled = |exit: ExitStatus| exit.signal().is_some();
         let killed =

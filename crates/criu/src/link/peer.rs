@@ -5,8 +5,8 @@ use std::{path::PathBuf, process::ExitStatus, time::Duration};
 use tokio::{sync::mpsc, time};
 
 use crate::{
-    child::SpawnError,
-    swrk::{Program, Swrk},
+    child::{Child, SpawnError},
+    swrk::Program,
     transport::{MessageSocket, Packet, TransportError},
 };
 
@@ -25,14 +25,14 @@ pub(crate) struct Peer {
     /// The socket.
     pub socket: MessageSocket,
     /// The process, if it is ours.
-    pub swrk: Option<Swrk>,
+    pub swrk: Option<Child>,
 }
 
 impl Peer {
     pub fn open(endpoint: &Endpoint) -> Result<Self, SpawnError> {
         match endpoint {
             Endpoint::Swrk(program) => {
-                let (swrk, socket) = Swrk::spawn(program)?;
+                let (swrk, socket) = program.spawn()?;
                 Ok(Self {
                     socket,
                     swrk: Some(swrk),
@@ -85,7 +85,7 @@ impl Peer {
     }
 }
 
-async fn end(swrk: Option<Swrk>, grace: Duration) -> SwrkEnd {
+async fn end(swrk: Option<Child>, grace: Duration) -> SwrkEnd {
     let Some(mut swrk) = swrk else {
         return SwrkEnd::default();
     };
@@ -115,7 +115,7 @@ pub(crate) struct SwrkEnd {
 }
 
 /// Resolves when the process has ended, if it is ours. What it says meanwhile is read.
-pub(super) async fn ended(swrk: &mut Option<Swrk>) {
+pub(super) async fn ended(swrk: &mut Option<Child>) {
     let Some(swrk) = swrk else {
         return std::future::pending().await;
     };
@@ -125,7 +125,7 @@ pub(super) async fn ended(swrk: &mut Option<Swrk>) {
     }
 }
 
-pub(super) async fn listen(swrk: &mut Option<Swrk>) {
+pub(super) async fn listen(swrk: &mut Option<Child>) {
     match swrk {
         Some(swrk) => swrk.listen().await,
         None => std::future::pending().await,
