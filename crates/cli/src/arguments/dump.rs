@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use stasis_criu::{
     Options,
     options::{GhostLimit, NetworkLock, PageServer, PreDumpMode, Tls},
@@ -10,7 +10,7 @@ use stasis_criu::{
 
 use super::{
     Images,
-    shared::{Both, FILES, MEMORY, PROCESSES, from_here},
+    shared::{Both, FILES, MEMORY, PROCESSES, from_here, one_of},
 };
 
 /// `stasis dump`.
@@ -63,8 +63,9 @@ pub struct PreDump {
     pub images: Images,
 
     /// How memory is read
-    #[arg(long, value_name = "MODE", help_heading = MEMORY)]
-    pub pre_dump_mode: Option<Read>,
+    #[arg(long, value_name = "MODE", help_heading = MEMORY,
+          value_parser = one_of(READ, PreDumpMode::as_str))]
+    pub pre_dump_mode: Option<PreDumpMode>,
 
     #[command(flatten)]
     pub memory: Memory,
@@ -79,25 +80,18 @@ pub struct PreDump {
 impl PreDump {
     /// The options that it has.
     pub fn options(&self) -> anyhow::Result<Options> {
-        let mut options = self.target.apply(self.memory.apply(self.images.options()?));
-        if let Some(mode) = self.pre_dump_mode {
-            options = options.pre_dump_mode(match mode {
-                Read::Splice => PreDumpMode::Splice,
-                Read::Read => PreDumpMode::Read,
-            });
-        }
+        let options = self.target.apply(self.memory.apply(self.images.options()?));
+        let mode = self.pre_dump_mode.into_iter();
+        let options = mode.fold(options, Options::pre_dump_mode);
         Ok(self.files.apply(self.both.apply(options))?)
     }
 }
 
 /// How a pre-dump reads memory.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Read {
-    /// By pipes, which hold on to it
-    Splice,
-    /// By reading it while the processes run
-    Read,
-}
+const READ: [(PreDumpMode, &str); 2] = [
+    (PreDumpMode::Splice, "By pipes, which hold on to it"),
+    (PreDumpMode::Read, "By reading it while the processes run"),
+];
 
 /// Which processes.
 #[derive(Debug, Args)]
@@ -119,14 +113,11 @@ pub struct DumpTarget {
 
 impl DumpTarget {
     fn apply(&self, options: Options) -> Options {
-        let mut options = options.pid(self.pid);
-        if let Some(timeout) = self.timeout {
-            options = options.timeout(Duration::from_secs(timeout.into()));
-        }
-        if let Some(directory) = &self.freeze_cgroup {
-            options = options.freeze_cgroup(directory);
-        }
-        options
+        let timeout = self.timeout.map(|after| Duration::from_secs(after.into()));
+        let options = timeout.into_iter().fold(options, Options::timeout);
+        let freezer = self.freeze_cgroup.iter();
+        let options = freezer.fold(options, Options::freeze_cgroup);
+        options.pid(self.pid)
     }
 }
 
@@ -167,13 +158,11 @@ impl Memory {
     fn apply(&self, options: Options) -> Options {
         // Without it CRIU takes a parent, and writes everything.
         let track_mem = self.track_mem || self.parent.is_some();
-        let mut options = options.track_mem(track_mem).dedup_on_dump(self.auto_dedup);
-        if let Some(parent) = &self.parent {
-            options = options.parent_img(parent);
-        }
-        if let (Some(address), Some(port)) = (self.address, self.port) {
-            options = options.page_server(PageServer::at(address, port));
-        }
+        let options = options.track_mem(track_mem).dedup_on_dump(self.auto_dedup);
+        let options = self.parent.iter().fold(options, Options::parent_img);
+        let server = self.address.zip(self.port).into_iter();
+        let server = server.map(|(address, port)| PageServer::at(address, port));
+        let options = server.fold(options, Options::page_server);
         self.tls.apply(options)
     }
 }
@@ -213,20 +202,11 @@ impl Encryption {
         if !self.tls {
             return options;
         }
-        let mut tls = Tls::default().no_cn_verify(self.tls_no_cn_verify);
-        if let Some(file) = &self.tls_cacert {
-            tls = tls.cacert(file);
-        }
-        if let Some(file) = &self.tls_cacrl {
-            tls = tls.cacrl(file);
-        }
-        if let Some(file) = &self.tls_cert {
-            tls = tls.cert(file);
-        }
-        if let Some(file) = &self.tls_key {
-            tls = tls.key(file);
-        }
-        options.tls(tls)
+        let tls = Tls::default().no_cn_verify(self.tls_no_cn_verify);
+        let tls = self.tls_cacert.iter().fold(tls, Tls::cacert);
+        let tls = self.tls_cacrl.iter().fold(tls, Tls::cacrl);
+        let tls = self.tls_cert.iter().fold(tls, Tls::cert);
+        options.tls(self.tls_key.iter().fold(tls, Tls::key))
     }
 }
 
@@ -259,8 +239,8 @@ pub struct Files {
     pub skip_in_flight: bool,
 
     /// How connections are kept quiet
-    #[arg(long, value_name = "METHOD")]
-    pub network_lock: Option<Lock>,
+    #[arg(long, value_name = "METHOD", value_parser = one_of(LOCKS, NetworkLock::as_str))]
+    pub network_lock: Option<NetworkLock>,
 
     /// A mount to leave out
     #[arg(long, value_name = "MOUNTPOINT")]
@@ -273,21 +253,15 @@ pub struct Files {
 
 impl Files {
     fn apply(&self, options: Options) -> Result<Options, stasis_criu::OptionError> {
-        let mut options = options
+        let options = options
             .link_remap(self.link_remap)
             .evasive_devices(self.evasive_devices)
             .force_irmap(self.force_irmap)
             .tcp_skip_in_flight(self.skip_in_flight);
-        if let Some(bytes) = self.ghost_limit {
-            options = options.ghost_limit(GhostLimit::try_from(bytes)?);
-        }
-        if let Some(method) = self.network_lock {
-            options = options.network_lock(match method {
-                Lock::Iptables => NetworkLock::Iptables,
-                Lock::Nftables => NetworkLock::Nftables,
-                Lock::Skip => NetworkLock::Skip,
-            });
-        }
+        let limit = self.ghost_limit.map(GhostLimit::try_from).transpose()?;
+        let options = limit.into_iter().fold(options, Options::ghost_limit);
+        let lock = self.network_lock.into_iter();
+        let options = lock.fold(options, Options::network_lock);
         let options = (self.irmap_scan_path.iter()).fold(options, Options::irmap_scan_path);
         let options = self.skip_mnt.iter().fold(options, Options::skip_mnt);
         Ok(self.enable_fs.iter().fold(options, Options::enable_fs))
@@ -295,12 +269,8 @@ impl Files {
 }
 
 /// How connections are kept quiet.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Lock {
-    /// By rules of iptables
-    Iptables,
-    /// By a table of nftables
-    Nftables,
-    /// Not at all
-    Skip,
-}
+const LOCKS: [(NetworkLock, &str); 3] = [
+    (NetworkLock::Iptables, "By rules of iptables"),
+    (NetworkLock::Nftables, "By a table of nftables"),
+    (NetworkLock::Skip, "Not at all"),
+];

@@ -44,10 +44,8 @@ impl PageServer {
 
     /// The options that it has.
     pub fn options(&self) -> anyhow::Result<Options> {
-        let mut options = self.images.options()?.dedup_on_dump(self.auto_dedup);
-        if let Some(parent) = &self.parent {
-            options = options.parent_img(parent);
-        }
+        let options = self.images.options()?.dedup_on_dump(self.auto_dedup);
+        let options = self.parent.iter().fold(options, Options::parent_img);
         Ok(self.tls.apply(options))
     }
 }

@@ -61,7 +61,7 @@ pub struct Restore {
 impl Restore {
     /// The options that it has.
     pub fn options(&self) -> anyhow::Result<Options> {
-        let mut options = self
+        let options = self
             .images
             .options()?
             .leave_stopped(self.leave_stopped)
@@ -69,11 +69,10 @@ impl Restore {
             .skip_file_rwx_check(self.skip_file_rwx_check)
             .weak_sysctls(self.weak_sysctls)
             .mntns_compat_mode(self.mntns_compat_mode);
-        options = self.join_ns.iter().cloned().fold(options, Options::join_ns);
-        options = self.enable_fs.iter().fold(options, Options::enable_fs);
-        if let Some(context) = &self.lsm_mount_context {
-            options = options.lsm_mount_context(context);
-        }
+        let options = self.join_ns.iter().cloned().fold(options, Options::join_ns);
+        let options = self.enable_fs.iter().fold(options, Options::enable_fs);
+        let context = self.lsm_mount_context.iter();
+        let options = context.fold(options, Options::lsm_mount_context);
         Ok(self.both.apply(options))
     }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{
     Args, ValueEnum,
-    builder::{PathBufValueParser, TypedValueParser},
+    builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use stasis_criu::{
     Options,
@@ -51,18 +51,11 @@ pub struct Images {
 impl Images {
     /// Options for these images.
     pub fn options(&self) -> anyhow::Result<Options> {
-        let mut options =
-            Options::new(&self.images_dir).log_level(LogLevel::try_from(self.verbosity)?);
-        if let Some(work) = &self.work_dir {
-            options = options.work_dir(work);
-        }
-        if let Some(name) = &self.log_file {
-            options = options.log_file(name);
-        }
-        if let Some(file) = &self.config {
-            options = options.config_file(file);
-        }
-        Ok(options)
+        let level = LogLevel::try_from(self.verbosity)?;
+        let options = Options::new(&self.images_dir).log_level(level);
+        let options = self.work_dir.iter().fold(options, Options::work_dir);
+        let options = self.log_file.iter().fold(options, Options::log_file);
+        Ok(self.config.iter().fold(options, Options::config_file))
     }
 }
 
@@ -99,8 +92,9 @@ pub struct Both {
     pub external: Vec<External>,
 
     /// What becomes of cgroups [default: CRIU's]
-    #[arg(long, value_name = "MODE")]
-    pub manage_cgroups: Option<Cgroups>,
+    #[arg(long, value_name = "MODE",
+          value_parser = one_of(CgroupMode::NAMED.map(cgroups), CgroupMode::as_str))]
+    pub manage_cgroups: Option<CgroupMode>,
 
     /// Leave this namespace empty
     #[arg(long, value_name = "NAMESPACE")]
@@ -122,31 +116,22 @@ pub struct Both {
 impl Both {
     /// Sets what was said.
     pub fn apply(&self, options: Options) -> Options {
-        let mut options = options
+        let options = options
             .tcp_established(self.tcp_established)
             .tcp_close(self.tcp_close)
             .ext_unix_sk(self.ext_unix_sk)
             .shell_job(self.shell_job)
             .file_locks(self.file_locks)
             .unprivileged(self.unprivileged);
-        options = self
-            .external
-            .iter()
-            .cloned()
-            .fold(options, Options::external);
-        if let Some(mode) = self.manage_cgroups {
-            options = options.manage_cgroups(mode.into());
-        }
-        if let Some(Empty::Net) = self.empty_ns {
-            options = options.empty_ns(EmptyNamespace::Network);
-        }
-        if let Some(root) = &self.root {
-            options = options.root(root);
-        }
-        if let Some(profile) = &self.lsm_profile {
-            options = options.lsm_profile(profile.clone());
-        }
-        options
+        let external = self.external.iter().cloned();
+        let options = external.fold(options, Options::external);
+        let cgroups = self.manage_cgroups.into_iter();
+        let options = cgroups.fold(options, Options::manage_cgroups);
+        let empty = self.empty_ns.map(|Empty::Net| EmptyNamespace::Network);
+        let options = empty.into_iter().fold(options, Options::empty_ns);
+        let options = self.root.iter().fold(options, Options::root);
+        let profile = self.lsm_profile.iter().cloned();
+        profile.fold(options, Options::lsm_profile)
     }
 
     /// Takes back what a plan has found and these arguments say otherwise.
@@ -159,33 +144,18 @@ impl Both {
 }
 
 /// What becomes of cgroups.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Cgroups {
-    /// Nothing at all
-    Ignore,
-    /// They are there already and stay as they are
-    None,
-    /// They are there already, and their properties are restored
-    Props,
-    /// Those that are missing are made, and only their properties are restored
-    Soft,
-    /// Those that are missing are made, and all properties are restored
-    Full,
-    /// They must not be there, and all are made
-    Strict,
-}
-
-impl From<Cgroups> for CgroupMode {
-    fn from(mode: Cgroups) -> Self {
-        match mode {
-            Cgroups::Ignore => Self::Ignore,
-            Cgroups::None => Self::None,
-            Cgroups::Props => Self::Props,
-            Cgroups::Soft => Self::Soft,
-            Cgroups::Full => Self::Full,
-            Cgroups::Strict => Self::Strict,
+fn cgroups(mode: CgroupMode) -> (CgroupMode, &'static str) {
+    let help = match mode {
+        CgroupMode::Ignore => "Nothing at all",
+        CgroupMode::None => "They are there already and stay as they are",
+        CgroupMode::Props => "They are there already, and their properties are restored",
+        CgroupMode::Soft | CgroupMode::Default => {
+            "Those that are missing are made, and only their properties are restored"
         }
-    }
+        CgroupMode::Full => "Those that are missing are made, and all properties are restored",
+        CgroupMode::Strict => "They must not be there, and all are made",
+    };
+    (mode, help)
 }
 
 /// A namespace that can be left empty.
@@ -214,6 +184,18 @@ pub struct Streams {
     /// Write its number to this file
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+}
+
+/// One of these values, each with what it means, by the word that CRIU has for it.
+pub fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    values: [(T, &'static str); N],
+    word: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let words = values.map(|(value, help)| PossibleValue::new(word(value)).help(help));
+    PossibleValuesParser::new(words).try_map(move |said| {
+        let named = values.iter().find(|(value, _)| word(*value) == said);
+        named.map(|(value, _)| *value).ok_or("it is none of them")
+    })
 }
 
 /// A path that may begin where the command was started, which is not where CRIU works.

@@ -62,7 +62,7 @@ pub(super) const ROWS: &[Row] = &[
         requests: DUMPS,
         key: Key::Named("pre-dump-mode"),
         by: By::Setter {
-            given: |o| Given::one(o.memory.pre_dump_mode.map(PreDumpMode::key)),
+            given: |o| Given::one(o.memory.pre_dump_mode.map(PreDumpMode::as_str)),
             put: |o, rpc| rpc.pre_dump_mode = o.memory.pre_dump_mode.map(|mode| mode as i32),
         },
     },
@@ -126,7 +126,9 @@ pub enum PreDumpMode {
 }
 
 impl PreDumpMode {
-    fn key(self) -> &'static str {
+    /// Its name, as CRIU's command line and configuration file have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Splice => "splice",
             Self::Read => "read",

@@ -40,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
         requests: DUMPS,
         key: Key::Named("network-lock"),
         by: By::Setter {
-            given: |o| Given::one(o.tcp.lock.map(NetworkLock::key)),
+            given: |o| Given::one(o.tcp.lock.map(NetworkLock::as_str)),
             put: |o, rpc| rpc.network_lock = o.tcp.lock.map(|lock| lock as i32),
         },
     },
@@ -103,7 +103,9 @@ pub enum NetworkLock {
 }
 
 impl NetworkLock {
-    fn key(self) -> &'static str {
+    /// Its name, as CRIU's command line and configuration file have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
