@@ -7,18 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use async_trait::async_trait;
-use serde_json::{Value, json};
-use stasis_criu::{Dumped, Error, HookResult, Notify};
+use serde_json::json;
+use stasis_criu::{Error, HookResult, Notify};
 use stasis_plain::{DumpPlan, FILE_NAME, Liveness, Managed, ProcessError};
 use tokio::time::{sleep, timeout};
 
 use super::{
     Context, Ended,
-    target::{Directory, Target, in_words, micros, stats},
+    target::{Directory, Target, failed, report},
 };
-use crate::{arguments::Dump, failure::Fate, progress::Progress};
+use crate::{arguments::Dump, progress::Progress};
 
 /// How long killed processes may take to be gone, memory and all.
 const DEATH: Duration = Duration::from_secs(5);
@@ -55,14 +54,23 @@ pub async fn run(context: &mut Context<'_>, arguments: &Dump) -> anyhow::Result<
             if !matches!(error, Error::Protocol { .. }) {
                 hooks.forget();
             }
-            directory.give_up();
-            let fate = target.fate(&error);
-            return Err(anyhow::Error::from(error).context(fate));
+            return Err(failed(&target, &directory, error));
         }
     };
     let after = after(context, arguments, &target, &hooks.plan).await;
-    report(context, arguments, &target, after, &dumped, took)?;
-    Ok(Ended::Done)
+    let pid = target.process().pid();
+    let is = match after {
+        "running" => "runs on",
+        "stopped" => "is stopped",
+        _ => "has ended",
+    };
+    let words = format!("dumped process {pid}, which {is}");
+    let known = json!({
+        "pid": pid,
+        "images_dir": arguments.images.images_dir.to_string_lossy(),
+        "process": after,
+    });
+    report(context.output, &words, known, took, dumped.stats.as_ref())
 }
 
 /// What is left of the process, in a word.
@@ -85,39 +93,6 @@ async fn after(
             "zombie"
         }
     }
-}
-
-/// Says what was dumped.
-fn report(
-    context: &Context<'_>,
-    arguments: &Dump,
-    target: &Target,
-    after: &str,
-    dumped: &Dumped,
-    took: Duration,
-) -> anyhow::Result<()> {
-    let pid = target.process().pid();
-    let figures = dumped.stats.as_ref();
-    let mut text = format!("dumped process {pid}, which ");
-    text.push_str(match after {
-        "running" => "runs on",
-        "stopped" => "is stopped",
-        _ => "has ended",
-    });
-    text.push_str(&format!("; {:.2} s", took.as_secs_f64()));
-    if let Some(stats) = figures {
-        text.push_str(", ");
-        text.push_str(&in_words(stats));
-    }
-    let json = json!({
-        "pid": pid,
-        "images_dir": arguments.images.images_dir.to_string_lossy(),
-        "process": after,
-        "took_us": micros(took),
-        "stats": figures.map_or(Value::Null, stats),
-    });
-    let said = context.output.report(&text, &json);
-    said.context(Fate(text))
 }
 
 /// Waits until nothing is left of the tree, so that it can be restored at once.

@@ -2,15 +2,14 @@
 
 use std::time::Instant;
 
-use anyhow::Context as _;
-use serde_json::{Value, json};
+use serde_json::json;
 use stasis_plain::DumpPlan;
 
 use super::{
     Context, Ended,
-    target::{Directory, Target, in_words, micros, stats},
+    target::{Directory, Target, failed, report},
 };
-use crate::{arguments::PreDump, failure::Fate, progress::Progress};
+use crate::{arguments::PreDump, progress::Progress};
 
 /// Dumps memory.
 pub async fn run(context: &mut Context<'_>, arguments: &PreDump) -> anyhow::Result<Ended> {
@@ -32,29 +31,13 @@ pub async fn run(context: &mut Context<'_>, arguments: &PreDump) -> anyhow::Resu
     let took = started.elapsed();
     let dumped = match dumped {
         Ok(dumped) => dumped,
-        Err(error) => {
-            directory.give_up();
-            let fate = target.fate(&error);
-            return Err(anyhow::Error::from(error).context(fate));
-        }
+        Err(error) => return Err(failed(&target, &directory, error)),
     };
     let pid = target.process().pid();
-    let figures = dumped.stats.as_ref();
-    let mut text = format!(
-        "dumped memory of process {pid}; {:.2} s",
-        took.as_secs_f64()
-    );
-    if let Some(stats) = figures {
-        text.push_str(", ");
-        text.push_str(&in_words(stats));
-    }
-    let json = json!({
+    let words = format!("dumped memory of process {pid}");
+    let known = json!({
         "pid": pid,
         "images_dir": arguments.images.images_dir.to_string_lossy(),
-        "took_us": micros(took),
-        "stats": figures.map_or(Value::Null, stats),
     });
-    let said = context.output.report(&text, &json);
-    said.context(Fate(text))?;
-    Ok(Ended::Done)
+    report(context.output, &words, known, took, dumped.stats.as_ref())
 }

@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -12,7 +13,8 @@ use serde_json::{Value, json};
 use stasis_criu::{DumpStats, Error, Pages};
 use stasis_plain::{Liveness, Managed, ProcessError};
 
-use crate::failure::Fate;
+use super::context::Ended;
+use crate::{failure::Fate, output::Output};
 
 /// A process that is to be dumped, as it was before.
 #[derive(Debug)]
@@ -91,8 +93,34 @@ impl Directory {
     }
 }
 
+/// It failed: with what became of the process. A directory that was made for nothing is removed.
+pub fn failed(target: &Target, directory: &Directory, error: Error) -> anyhow::Error {
+    directory.give_up();
+    let fate = target.fate(&error);
+    anyhow::Error::from(error).context(fate)
+}
+
+/// Says what was dumped, in `words` and by what is `known` of it besides.
+pub fn report(
+    output: &Output,
+    words: &str,
+    mut known: Value,
+    took: Duration,
+    figures: Option<&DumpStats>,
+) -> anyhow::Result<Ended> {
+    let mut text = format!("{words}; {:.2} s", took.as_secs_f64());
+    if let Some(stats) = figures {
+        text.push_str(", ");
+        text.push_str(&in_words(stats));
+    }
+    known["took_us"] = micros(took).into();
+    known["stats"] = figures.map_or(Value::Null, stats);
+    output.report(&text, &known).context(Fate(text))?;
+    Ok(Ended::Done)
+}
+
 /// The figures of a dump as JSON, times in microseconds.
-pub fn stats(stats: &DumpStats) -> Value {
+fn stats(stats: &DumpStats) -> Value {
     let DumpStats {
         freezing,
         frozen,
@@ -120,7 +148,7 @@ pub fn stats(stats: &DumpStats) -> Value {
 }
 
 /// The figures of a dump in a few words.
-pub fn in_words(stats: &DumpStats) -> String {
+fn in_words(stats: &DumpStats) -> String {
     let shared = stats.shared_pages.map_or(0, |pages| pages.written);
     let pages = stats.pages.written.saturating_add(shared);
     format!(
@@ -130,7 +158,7 @@ pub fn in_words(stats: &DumpStats) -> String {
 }
 
 /// Microseconds, which is what CRIU counts in.
-pub fn micros(duration: std::time::Duration) -> u64 {
+pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
