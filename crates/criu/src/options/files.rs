@@ -78,10 +78,7 @@ pub(super) const ROWS: &[Row] = &[
         requests: RESTORE,
         key: Key::None("its descriptors are the client's"),
         by: By::Descriptor {
-            given: |o| match o.files.inherited.as_slice() {
-                [] => Given::No,
-                [..] => Given::Descriptor,
-            },
+            given: |o| Given::descriptor(!o.files.inherited.is_empty()),
         },
     },
     flag!(

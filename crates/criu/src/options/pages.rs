@@ -84,10 +84,7 @@ pub(super) const ROWS: &[Row] = &[
         requests: READY_FOR,
         key: Key::None("it is a descriptor of the client"),
         by: By::Descriptor {
-            given: |o| match o.pages.status {
-                Some(_) => Given::Descriptor,
-                None => Given::No,
-            },
+            given: |o| Given::descriptor(o.pages.status.is_some()),
         },
     },
 ];

@@ -169,6 +169,10 @@ impl Given {
         if set { Self::On } else { Self::No }
     }
 
+    pub(super) fn descriptor(set: bool) -> Self {
+        if set { Self::Descriptor } else { Self::No }
+    }
+
     pub(super) fn one(value: Option<impl Into<OsString>>) -> Self {
         value.map_or(Self::No, |value| Self::Values(vec![value.into()]))
     }

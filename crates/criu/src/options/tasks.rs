@@ -108,10 +108,7 @@ pub(super) const ROWS: &[Row] = &[
         requests: DUMPS,
         key: Key::None("it is a descriptor of the client"),
         by: By::Descriptor {
-            given: |o| match o.tasks.pidfd_store {
-                Some(_) => Given::Descriptor,
-                None => Given::No,
-            },
+            given: |o| Given::descriptor(o.tasks.pidfd_store.is_some()),
         },
     },
     Row {
