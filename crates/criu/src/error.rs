@@ -143,6 +143,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// That of a `step` that comes before the `request`.
+    pub(crate) fn prepare(request: Request, step: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Prepare {
+            request,
+            step,
+            source,
+        }
+    }
+
     /// What could not be undone, of all that the call did.
     ///
     /// ```no_run

@@ -107,10 +107,7 @@ impl MessageSocket {
         rustix::io::ioctl_fionbio(&socket, true).map_err(failed("set up"))?;
         sys::watch(socket, Interest::READABLE | Interest::WRITABLE)
             .map(Self)
-            .map_err(|source| TransportError::Socket {
-                step: "watch",
-                source,
-            })
+            .map_err(failed("watch"))
     }
 
     /// Sends `bytes` as one packet, with `descriptors`. Makes room for it first, if it has to.
@@ -127,10 +124,7 @@ impl MessageSocket {
             Err(error) if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) => {
                 Err(TransportError::RequestTooLarge { size: bytes.len() })
             }
-            Err(source) => Err(TransportError::Socket {
-                step: "write to",
-                source,
-            }),
+            Err(error) => Err(failed("write to")(error)),
         }
     }
 
@@ -180,12 +174,7 @@ impl MessageSocket {
             Ok(size) => size,
             // It died with a request of ours unread.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-            Err(source) => {
-                return Err(TransportError::Socket {
-                    step: "read from",
-                    source,
-                });
-            }
+            Err(error) => return Err(failed("read from")(error)),
         };
         if size == 0 {
             return Ok(None);
@@ -231,7 +220,7 @@ impl MessageSocket {
     }
 }
 
-fn failed(step: &'static str) -> impl FnOnce(Errno) -> TransportError {
+fn failed<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> TransportError {
     move |error| TransportError::Socket {
         step,
         source: error.into(),

@@ -75,12 +75,8 @@ impl Call<'_, ()> {
                 call
             }
             Err(source) => {
-                let (request, step) = (call.request, "make a directory for its log");
-                call.refused(Error::Prepare {
-                    request,
-                    step,
-                    source,
-                })
+                let cannot = Error::prepare(call.request, "make a directory for its log");
+                call.refused(cannot(source))
             }
         }
     }

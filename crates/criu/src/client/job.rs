@@ -124,13 +124,7 @@ impl<T> Call<'_, T> {
     /// What there is now, so that what the call adds can be taken away.
     fn undo(&self, options: &Options, opts: &CriuOpts) -> Result<Undo, Error> {
         let (request, rendered) = (self.request, &self.rendered);
-        let cannot = |step| {
-            move |source| Error::Prepare {
-                request,
-                step,
-                source,
-            }
-        };
+        let cannot = |step| Error::prepare(request, step);
         let mut undo = Undo::default();
         let hooks = opts.notify_scripts();
         if hooks {

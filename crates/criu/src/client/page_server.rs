@@ -94,10 +94,7 @@ fn held(started: PageServerStarted) -> Result<(Pidfd, u16), Error> {
         source: ProtocolError::Malformed(missing),
         left: Vec::new().into(),
     })?;
-    let held = Pidfd::take(pid).map_err(|source| Error::Prepare {
-        request,
-        step: "open a pidfd",
-        source: source.into(),
-    })?;
+    let cannot = Error::prepare(request, "open a pidfd");
+    let held = Pidfd::take(pid).map_err(|errno| cannot(errno.into()))?;
     Ok((held, started.port))
 }

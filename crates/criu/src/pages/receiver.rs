@@ -161,13 +161,7 @@ impl PageReceiver {
         let silence = self.silence;
         let (socket, from) = self.accepted().await.map_err(in_vain)?;
 
-        let prepare = |step| {
-            move |source| Error::Prepare {
-                request,
-                step,
-                source,
-            }
-        };
+        let prepare = |step| Error::prepare(request, step);
         let ours = socket.try_clone().map_err(prepare("share a socket"))?;
         let mut directories = Vec::from_iter(rendered.images.clone());
         directories.extend(rendered.work.clone());
