@@ -5,29 +5,24 @@
 //! a key that we do not know is an error that names it. Nothing here looks at the
 //! machine beyond the configuration file: whether a binary exists is the engine's to say.
 //!
-//! The keys of the file are in [`mod@file`], what options can ask for in [`options`]. The checkpoint
+//! The keys of the file are in [`keys`], what options can ask for in [`options`]. The checkpoint
 //! options of a request are not configuration: see the checkpoint's plan.
 
-mod duration;
 mod error;
 mod file;
+mod keys;
 mod options;
 
 use std::{
-    collections::BTreeMap,
-    ffi::OsStr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use log::LevelFilter;
-use stasis_engine::{
-    CheckpointOptions, Children, Engine, Kind, Settings, Timeouts, connect_as, identify::identify,
-};
+use stasis_engine::{Children, Engine, Kind, Settings, connect_as, identify::identify};
 
-use self::file::File;
 pub use self::{
     error::Error,
+    keys::Config,
     options::{RequestedConfig, RuncOptions},
 };
 use crate::invoked_as::InvokedAs;
@@ -48,48 +43,6 @@ const GVISORS_FILES: [&str; 3] = [
     "config.toml",
 ];
 
-/// The configuration of one container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// The runtime binary, a name or a path.
-    pub binary_name: String,
-    /// The runtime's root without the namespace, if one was set: see [`Config::runtime_root`].
-    pub root: Option<PathBuf>,
-    /// Flags for every call of runsc, without the dashes.
-    pub runsc_config: BTreeMap<String, String>,
-    /// Whether runc and crun leave cgroups to systemd.
-    pub systemd_cgroup: bool,
-    /// Whether runc and crun change the root by chroot, for a root on a ramdisk.
-    pub no_pivot_root: bool,
-    /// Whether runc and crun leave the session keyring as it is.
-    pub no_new_keyring: bool,
-    /// The owner of the pipes that a container gets as its standard streams.
-    pub io_uid: u32,
-    /// The group of those pipes.
-    pub io_gid: u32,
-    /// The cgroup that the shim joins.
-    pub shim_cgroup: Option<String>,
-    /// Where an image to restore from is, if Create names none.
-    pub criu_image_path: Option<PathBuf>,
-    /// Where CRIU's logs of a restore go, if not into the bundle.
-    pub criu_work_path: Option<PathBuf>,
-    /// How much is logged, if it was set.
-    pub log_level: Option<LevelFilter>,
-    /// A file that gets a copy of the log; a directory, where it ends in a slash.
-    pub log_path: Option<PathBuf>,
-    /// The deadlines of engine calls.
-    pub timeouts: Timeouts,
-    /// The defaults of a checkpoint's options.
-    pub checkpoint: CheckpointOptions,
-}
-
-impl Default for Config {
-    /// What holds where neither file nor request says anything, under our own name.
-    fn default() -> Self {
-        Self::from_file(File::default(), &InvokedAs::new(OsStr::new("")))
-    }
-}
-
 impl Config {
     /// Reads the file that the options of the request name, or the default one.
     ///
@@ -108,14 +61,18 @@ impl Config {
         requested: RequestedConfig,
         places: &[&Path],
     ) -> Result<Self, Error> {
-        let file = match &requested {
-            RequestedConfig::File(path) => File::read(path)?,
-            RequestedConfig::Inline(body) => File::parse_inline(body)?,
-            RequestedConfig::Default | RequestedConfig::Runc(_) => File::read_first(places)?,
+        let mut config = match &requested {
+            RequestedConfig::File(path) => file::read(path)?,
+            RequestedConfig::Inline(body) => file::parse_inline(body)?,
+            RequestedConfig::Default | RequestedConfig::Runc(_) => file::read_first(places)?,
         };
-        let mut config = Self::from_file(file, invoked_as);
         if let RequestedConfig::Runc(options) = requested {
             config.apply(*options);
+        }
+        if config.binary_name.is_empty() {
+            invoked_as
+                .default_binary()
+                .clone_into(&mut config.binary_name);
         }
         Ok(config)
     }
@@ -156,27 +113,6 @@ impl Config {
             children,
         };
         Ok(connect_as(identity, settings))
-    }
-
-    fn from_file(file: File, invoked_as: &InvokedAs) -> Self {
-        let default_binary = || invoked_as.default_binary().to_owned();
-        Self {
-            binary_name: file.binary_name.unwrap_or_else(default_binary),
-            root: file.root,
-            runsc_config: file.runsc_config,
-            systemd_cgroup: file.systemd_cgroup,
-            no_pivot_root: file.no_pivot_root,
-            no_new_keyring: file.no_new_keyring,
-            io_uid: file.io_uid,
-            io_gid: file.io_gid,
-            shim_cgroup: file.shim_cgroup,
-            criu_image_path: None,
-            criu_work_path: None,
-            log_level: file.log_level,
-            log_path: file.log_path,
-            timeouts: file.timeouts,
-            checkpoint: file.checkpoint,
-        }
     }
 
     /// Takes what the options set.

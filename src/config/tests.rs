@@ -2,6 +2,7 @@
 
 use std::{ffi::OsStr, fs, time::Duration};
 
+use log::LevelFilter;
 use stasis_proc::ErrorKind;
 
 use super::*;
@@ -20,6 +21,11 @@ fn resolve(requested: RequestedConfig) -> Result<Config, Error> {
     Config::resolve_with(&stasis(), requested, &[])
 }
 
+/// What holds where neither file nor request says anything.
+fn defaults() -> Config {
+    resolve(RequestedConfig::Default).unwrap()
+}
+
 /// A file with `text`, and options that name it.
 fn file(text: &str) -> (tempfile::NamedTempFile, RequestedConfig) {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -30,7 +36,7 @@ fn file(text: &str) -> (tempfile::NamedTempFile, RequestedConfig) {
 
 #[test]
 fn the_example_shows_the_defaults() {
-    assert_eq!(resolve(file(EXAMPLE).1).unwrap(), Config::default());
+    assert_eq!(resolve(file(EXAMPLE).1).unwrap(), defaults());
 }
 
 #[test]
@@ -63,16 +69,14 @@ fn the_example_shows_every_key() {
 }
 
 #[test]
-fn nothing_said_is_the_default() {
-    assert_eq!(
-        resolve(RequestedConfig::Default).unwrap(),
-        Config::default()
-    );
+fn a_file_that_says_nothing_is_as_good_as_none() {
+    assert_eq!(resolve(inline("")).unwrap(), defaults());
+    assert_eq!(resolve(file("").1).unwrap(), defaults());
 }
 
 #[test]
 fn the_defaults_are_those_of_gvisors_shim() {
-    let config = Config::default();
+    let config = defaults();
 
     assert_eq!(config.binary_name, "runsc");
     assert_eq!(
@@ -230,7 +234,7 @@ fn gvisors_keys_for_what_we_do_not_do_are_refused_when_true() {
         assert!(error.to_string().contains(key), "{error}");
         assert_eq!(
             resolve(inline(&format!("{key} = false"))).unwrap(),
-            Config::default()
+            defaults()
         );
     }
 }
@@ -238,7 +242,7 @@ fn gvisors_keys_for_what_we_do_not_do_are_refused_when_true() {
 #[test]
 fn options_that_set_nothing_are_as_good_as_none() {
     let options = RequestedConfig::Runc(Box::default());
-    assert_eq!(resolve(options).unwrap(), Config::default());
+    assert_eq!(resolve(options).unwrap(), defaults());
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod children;
 pub mod command;
 mod connect;
 pub mod criu;
+mod duration;
 mod engine;
 mod error;
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use crate::children::Children;
+use serde::Deserialize;
+
+use crate::{children::Children, duration::deadline};
 
 /// What every engine is made of.
 #[derive(Debug, Clone)]
@@ -27,28 +29,40 @@ pub struct Settings {
     pub children: Children,
 }
 
-/// How long each call may take; `None` is for ever.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How long each call may take; `None` is for ever. The names are those of the table `[timeouts]`,
+/// where a key that is left out keeps its default.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// `create`.
+    #[serde(deserialize_with = "deadline")]
     pub create: Option<Duration>,
     /// `start`.
+    #[serde(deserialize_with = "deadline")]
     pub start: Option<Duration>,
     /// `exec`, until the process runs.
+    #[serde(deserialize_with = "deadline")]
     pub exec: Option<Duration>,
     /// `kill`.
+    #[serde(deserialize_with = "deadline")]
     pub kill: Option<Duration>,
     /// `delete`.
+    #[serde(deserialize_with = "deadline")]
     pub delete: Option<Duration>,
     /// `state`, `ps` and `features`.
+    #[serde(deserialize_with = "deadline")]
     pub state: Option<Duration>,
     /// `pause`.
+    #[serde(deserialize_with = "deadline")]
     pub pause: Option<Duration>,
     /// `resume`.
+    #[serde(deserialize_with = "deadline")]
     pub resume: Option<Duration>,
     /// `checkpoint`: by default for ever, since it takes what the memory takes.
+    #[serde(deserialize_with = "deadline")]
     pub checkpoint: Option<Duration>,
     /// `restore`: by default for ever, as well.
+    #[serde(deserialize_with = "deadline")]
     pub restore: Option<Duration>,
 }
 
