@@ -54,7 +54,8 @@ for_each_criu_engine! {
         for (number, (deed, cause, way_out)) in DEEDS.into_iter().enumerate() {
             let id = format!("c{number}");
             let done = data.join(&id);
-            let script = format!("use Socket; {deed}; open(D, '>', '/data/{id}'); sleep(1000)");
+            // CRIU's parasite cuts a sleep short.
+            let script = format!("use Socket; {deed}; open(D, '>', '/data/{id}'); sleep(1) while 1");
             containerd.run(&options, &id).args(&["/usr/bin/perl", "-e", &script]).ok();
             wait::until(&format!("{cause:?} is there"), wait::SOON, || done.exists().then_some(()));
             let told = containerd.ctr(&format!("task checkpoint {id}")).run().fails();
