@@ -77,12 +77,17 @@ impl Pidfd {
 
     /// Has it ended, be it as a zombie?
     pub fn has_ended(&self) -> bool {
-        ends_within(self.pidfd.as_fd(), Duration::ZERO)
+        self.ends_within(Duration::ZERO)
     }
 
     /// Waits for its end, for so long at most. Whether it has ended.
     pub fn ends_within(&self, time: Duration) -> bool {
-        ends_within(self.pidfd.as_fd(), time)
+        let timeout = Timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        };
+        let mut poll = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        rustix::event::poll(&mut poll, Some(&timeout)).is_ok_and(|ready| ready > 0)
     }
 
     /// Waits until `deadline` for it to end, to be reaped and to leave its number to others, and
@@ -128,9 +133,11 @@ impl Pidfd {
             })
     }
 
-    /// Has it been reaped, so that its number may be another's?
+    /// Has it been reaped, so that its number may be another's? One that has merely ended takes
+    /// signals still.
     pub fn is_reaped(&self) -> bool {
-        is_reaped(self.pidfd.as_fd())
+        let asked = sys::send_signal(self.pidfd.as_fd(), 0);
+        asked.is_err_and(|error| error.raw_os_error() == Some(Errno::SRCH.raw_os_error()))
     }
 }
 
@@ -144,23 +151,6 @@ impl From<Pidfd> for OwnedFd {
     fn from(pidfd: Pidfd) -> Self {
         pidfd.pidfd
     }
-}
-
-/// Has a process been reaped, so that its number may be another's? One that has merely ended takes
-/// signals still.
-pub fn is_reaped(pidfd: BorrowedFd<'_>) -> bool {
-    let asked = sys::send_signal(pidfd, 0);
-    asked.is_err_and(|error| error.raw_os_error() == Some(Errno::SRCH.raw_os_error()))
-}
-
-/// Waits for the end of a process, for so long at most. Whether it has ended, be it as a zombie.
-pub fn ends_within(pidfd: BorrowedFd<'_>, time: Duration) -> bool {
-    let timeout = Timespec {
-        tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
-        tv_nsec: time.subsec_nanos().into(),
-    };
-    let mut poll = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-    rustix::event::poll(&mut poll, Some(&timeout)).is_ok_and(|ready| ready > 0)
 }
 
 /// Walks down from `roots`, parents before their children. `visit` returns the children to go on

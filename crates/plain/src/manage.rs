@@ -13,10 +13,10 @@ use std::{
 
 use rustix::{
     io::Errno,
-    process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid},
+    process::{Pid, Signal, WaitId, WaitIdOptions, waitid},
 };
 use stasis_linux::{
-    pidfd::{ends_within, is_reaped},
+    Pidfd,
     procfs::{self, Entry, Stat},
     sys,
 };
@@ -67,7 +67,7 @@ pub enum Liveness {
 pub struct Managed {
     pid: u32,
     started: u64,
-    pidfd: OwnedFd,
+    pidfd: Pidfd,
     entry: Entry,
     child: bool,
     exit: OnceLock<Exit>,
@@ -96,7 +96,7 @@ impl Managed {
         let entry = Entry::open(pid)?;
         // Who is not reaped yet has kept its number since the pidfd was opened, so that the
         // directory is of the same process.
-        if is_reaped(pidfd.as_fd()) {
+        if pidfd.is_reaped() {
             return Err(ProcessError::Gone { pid });
         }
         let stat = entry.stat()?;
@@ -112,7 +112,7 @@ impl Managed {
         Ok(Self::hold(pidfd, entry, &stat, true))
     }
 
-    fn hold(pidfd: OwnedFd, entry: Entry, stat: &Stat, child: bool) -> Self {
+    fn hold(pidfd: Pidfd, entry: Entry, stat: &Stat, child: bool) -> Self {
         Self {
             pid: entry.pid(),
             started: stat.started,
@@ -210,7 +210,8 @@ impl Managed {
     pub async fn exited(&self) -> Result<Exit, ProcessError> {
         let watched = self
             .pidfd
-            .try_clone()
+            .as_fd()
+            .try_clone_to_owned()
             .and_then(|pidfd| sys::watch(pidfd, Interest::READABLE))
             .map_err(|source| self.failed("wait for", source))?;
         // Readable is a process that has ended, reaped or not.
@@ -277,7 +278,7 @@ impl Managed {
                 Err(Errno::CHILD) => Some(self.kept_exit().unwrap_or(Exit::Unknown)),
                 Err(errno) => return Err(self.failed("wait for", errno.into())),
             }
-        } else if ends_within(self.pidfd.as_fd(), Duration::ZERO) {
+        } else if self.pidfd.has_ended() {
             self.kept_exit()
         } else {
             None
@@ -311,12 +312,12 @@ async fn reaped(pidfd: &AsyncFd<OwnedFd>) {
     }
 }
 
-fn open(pid: u32) -> Result<OwnedFd, ProcessError> {
+fn open(pid: u32) -> Result<Pidfd, ProcessError> {
     let number = i32::try_from(pid)
         .ok()
         .and_then(Pid::from_raw)
         .ok_or(ProcessError::Gone { pid })?;
-    match pidfd_open(number, PidfdFlags::empty()) {
+    match Pidfd::take(number) {
         Ok(pidfd) => Ok(pidfd),
         Err(Errno::SRCH) => Err(ProcessError::Gone { pid }),
         Err(errno) => Err(ProcessError::Hold {
