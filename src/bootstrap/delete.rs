@@ -20,7 +20,7 @@ use rustix::{
     io::Errno,
     process::{Pid, Signal},
 };
-use stasis_engine::{Children, Identity, Settings, Timeouts, connect, connect_as};
+use stasis_engine::{Identity, Settings, Timeouts, connect, connect_as};
 use stasis_linux::{
     Pidfd, chain,
     procfs::{self, Stat},
@@ -116,13 +116,11 @@ fn settings(record: RuntimeRecord, bundle: &Path) -> Settings {
         bundle: bundle.to_owned(),
         systemd_cgroup: record.systemd_cgroup,
         runsc_config: record.runsc_config,
-        no_pivot_root: false,
-        no_new_keyring: false,
         timeouts: Timeouts {
             delete: Some(RUNTIME),
             ..Timeouts::default()
         },
-        children: Children::default(),
+        ..Settings::default()
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::{children::Children, duration::deadline};
 
 /// What every engine is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// The runtime's binary, as a path or as a name in `PATH`.
     pub binary: String,

@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     identify::identify,
     identity::{Identity, Kind},
-    settings::{Settings, Timeouts},
+    settings::Settings,
 };
 
 /// Where containerd's shim of gVisor keeps runsc's state, if nobody says otherwise.
@@ -77,12 +77,9 @@ impl Runsc {
             binary: runtime.to_owned(),
             root: root.join(namespace),
             bundle: path.to_owned(),
-            systemd_cgroup: false,
             runsc_config: config,
-            no_pivot_root: false,
-            no_new_keyring: false,
-            timeouts: Timeouts::default(),
             children,
+            ..Settings::default()
         };
         Ok(Arc::new(Self::connected(identity, settings)))
     }
