@@ -211,6 +211,10 @@ known_causes! {
         "a process has a Unix socket that is connected to a process outside",
         "dump both ends, set `ext_unix_sk` for datagrams, or name the inode as `external` \
          (unix[INODE])";
+    UnixPeerElsewhere(Dump) ["Unix socket * without peer"],
+        "a process has a Unix socket that is connected to a process in another network namespace",
+        "no option helps there; have the process close it before, or run it in the network \
+         namespace of the other end, where `ext_unix_sk` is for datagrams";
     HalfUnixStream(Dump) ["Can't dump half of stream unix connection"],
         "a process has a Unix stream whose other end is not dumped with it",
         "dump both ends, or name the socket's own inode as `external` (unix[INODE])";

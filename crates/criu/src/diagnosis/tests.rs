@@ -91,6 +91,11 @@ const RECORDED: &[(&str, Request, Option<KnownCause>)] = &[
         Some(ExternalUnixSocket),
     ),
     (
+        "dump-unix-other-network-4.2.1.log",
+        Dump,
+        Some(UnixPeerElsewhere),
+    ),
+    (
         "dump-unix-stream-half-4.2.1.log",
         Dump,
         Some(HalfUnixStream),
