@@ -123,7 +123,8 @@ pub trait Engine: fmt::Debug + Send + Sync {
     async fn resume(&self, id: &str) -> Result<()>;
 
     /// Dumps a running or paused container into `request.image`, which exists and is empty,
-    /// and leaves the container in the state it was in, unless it [`Afterwards::EndsByCriu`].
+    /// and leaves the container in the state it was in, unless it
+    /// [`EndsByCriu`](crate::Afterwards::EndsByCriu).
     ///
     /// # Errors
     /// [`crate::Error::Criu`] with the cause from CRIU's log and the log's path, or the runtime's

@@ -1,7 +1,7 @@
 //! Which runtime a binary is, by what it says itself and not by its name.
 //!
 //! `--version` prints `NAME version VERSION` first: seen of runc 1.1.15 and 1.3.6, crun 1.21 and
-//! 1.28, and runsc of 2024-07 and 2026-07. What a binary said is [kept](known) until it changes.
+//! 1.28, and runsc of 2024-07 and 2026-07. What a binary said is kept until it changes.
 
 mod known;
 
