@@ -336,11 +336,6 @@ impl KnownCause {
             .collect()
     }
 
-    /// The options that the way out names, as CRIU's RPC does.
-    pub fn options(self) -> impl Iterator<Item = &'static str> {
-        self.row().remedy.split('`').skip(1).step_by(2)
-    }
-
     /// The cause that `text` of a log tells, if it is a known one.
     pub(super) fn told_by(text: &str, request: Request) -> Option<Self> {
         ROWS.iter()

@@ -104,13 +104,7 @@ impl Options {
         &self.images.dir
     }
 
-    /// Where the log and the statistics are: the images directory unless a work directory is set.
-    #[must_use]
-    pub fn log_dir(&self) -> &Dir {
-        self.images.work.as_ref().unwrap_or(&self.images.dir)
-    }
-
-    /// The name of a request's log there, or `None` if it goes to standard error.
+    /// The name of a request's log in the work directory, or `None` if it goes to standard error.
     #[must_use]
     pub fn log_name(&self, request: Request) -> Option<&str> {
         if self.log.to_stderr {

@@ -34,7 +34,7 @@ fn a_way_out_has_its_options_in_the_words_of_its_reader() {
 #[test]
 fn ways_out_name_options_that_there_are() {
     for cause in KnownCause::ALL {
-        for option in cause.options() {
+        for option in cause.row().remedy.split('`').skip(1).step_by(2) {
             let known = table().any(|row| row.name == option);
             assert!(known, "{cause:?} names {option}");
         }
