@@ -40,7 +40,7 @@ pub use tasks::{children, process_of, threads};
 use crate::{
     file::head,
     lines::{each_line, text},
-    mountinfo::{self, Mount},
+    mountinfo::Mount,
 };
 
 /// The most that is read of a file of a few lines.
@@ -48,6 +48,9 @@ const SMALL: u64 = 64 << 10;
 
 /// The most that is kept of a command line; the rest is cut.
 const COMMAND_LINE: u64 = 128 << 10;
+
+/// The most mounts of one namespace: the kernel's own default limit, fs.mount-max.
+const MOUNTS: usize = 100_000;
 
 /// The most descriptors of one process: the kernel's own limit, fs.nr_open.
 const DESCRIPTORS: usize = 1 << 20;
@@ -153,8 +156,15 @@ impl Entry {
 
     /// The mounts of its mount namespace that it can see.
     pub fn mounts(&self) -> Result<Vec<Mount>, Error> {
-        let list = BufReader::new(self.file("mountinfo")?);
-        mountinfo::read(list).map_err(|source| failure(self.pid, "mountinfo", source))
+        let mut mounts = Vec::new();
+        self.lines("mountinfo", |line| {
+            if mounts.len() == MOUNTS {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            mounts.push(Mount::parse(line).ok_or(io::ErrorKind::InvalidData)?);
+            Ok(())
+        })?;
+        Ok(mounts)
     }
 
     /// The sockets of TCP and UDP in its network namespace that `wanted` picks by inode.
