@@ -16,10 +16,10 @@ pub(crate) struct FreezerRecovery {
 }
 
 impl FreezerRecovery {
-    /// The freezer `directory`, if it is one.
+    /// The freezer `directory`, if it is one and says how it is.
     pub fn of(directory: &Path) -> Option<Self> {
         let freezer = Freezer::at(directory)?;
-        let was_frozen = freezer.is_told();
+        let was_frozen = freezer.is_told().ok()?;
         Some(Self {
             freezer,
             was_frozen,

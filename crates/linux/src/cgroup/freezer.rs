@@ -90,7 +90,7 @@ impl Freezer {
             // A process that went to wait for its vforked child between the order and its turn is
             // not frozen, and version 1 comes back to it only when it is told once more. Where it
             // is the cgroup above that was told, that order is not ours to give.
-            if self.is_told() {
+            if self.is_told().unwrap_or_default() {
                 self.freeze()?;
             }
             tokio::time::sleep(LOOK).await;
@@ -99,9 +99,12 @@ impl Freezer {
     }
 
     /// Whether this very cgroup is told to freeze, and not only one above it.
-    #[must_use]
-    pub fn is_told(&self) -> bool {
-        read(&self.directory.join(self.switch.told)).is_ok_and(|told| told.trim_ascii() == b"1")
+    ///
+    /// # Errors
+    /// If the cgroup cannot be read.
+    pub fn is_told(&self) -> Result<bool, CgroupError> {
+        let told = read(&self.directory.join(self.switch.told))?;
+        Ok(told.trim_ascii() == b"1")
     }
 
     fn is_frozen(&self) -> Result<bool, CgroupError> {
@@ -118,8 +121,12 @@ impl Freezer {
     /// # Errors
     /// If the cgroup cannot be read or written.
     pub fn end(&self) -> Result<(), CgroupError> {
-        members::kill(&self.directory)?;
-        self.thaw()
+        let killed = members::kill(&self.directory);
+        // Thawed in any case: what is frozen does not even die.
+        match self.thaw() {
+            Err(error) if members::is_gone(&error.source) => killed,
+            thawed => killed.and(thawed),
+        }
     }
 
     /// Its processes, those of the cgroups below it included.

@@ -18,7 +18,7 @@ use crate::{Pidfd, file, procfs::process_of, sys};
 const LIST: u64 = 8 << 22;
 
 /// How many processes are held at once, out of the descriptors that this process may have.
-const HELD: usize = 128;
+const HELD: usize = 64;
 
 /// The processes of a cgroup and of those below it, which its processes may have made.
 ///
@@ -40,12 +40,17 @@ pub fn kill(directory: &Path) -> Result<(), CgroupError> {
         for &pid in some {
             match Pidfd::take(pid) {
                 Ok(pidfd) => held.push(pidfd),
-                Err(Errno::SRCH) => {}
+                // The latter two: the number is a thread's by now.
+                Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => {}
                 Err(errno) => return Err(killing()(errno.into())),
             }
         }
         // Whoever has got the number of one that went before it was held is not listed any more.
-        let still = processes(directory)?;
+        let still = match processes(directory) {
+            // It went with the last of them.
+            Err(error) if is_gone(&error.source) => return Ok(()),
+            listed => listed?,
+        };
         for pidfd in held.iter().filter(|one| still.contains(&one.pid())) {
             match sys::send_signal(pidfd.as_fd(), Signal::KILL.as_raw()) {
                 Err(error) if Errno::from_io_error(&error) != Some(Errno::SRCH) => {
@@ -115,7 +120,7 @@ fn numbers(list: &[u8]) -> Vec<Pid> {
 }
 
 /// Whether a cgroup was removed before or after its file was opened.
-fn is_gone(error: &io::Error) -> bool {
+pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::NOENT | Errno::NODEV)
