@@ -21,6 +21,12 @@ const NOISE: &[&str] = &[
     "Lazy pages transfer FAILED",
 ];
 
+/// The last words of runs that succeeded.
+const SUCCESS: [&str; 2] = [
+    "Dumping finished successfully",
+    "Restore finished successfully. Tasks resumed.",
+];
+
 /// What a text tells of a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
@@ -30,6 +36,10 @@ pub(super) struct Finding {
 
 /// The cause that `log`, a log or stderr, tells.
 pub(super) fn cause(log: &str, request: Request) -> Option<Finding> {
+    // Whatever failed then was not CRIU.
+    if log.lines().any(|line| SUCCESS.contains(&statement(line))) {
+        return None;
+    }
     full_disk(log)
         .or_else(|| known_among(log, errors(log), request))
         .or_else(|| {

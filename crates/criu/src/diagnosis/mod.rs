@@ -14,7 +14,6 @@ mod log;
 #[cfg(test)]
 mod tests;
 
-use stasis_linux::file::{self, Directory};
 use std::{
     fmt,
     os::{
@@ -24,6 +23,8 @@ use std::{
     path::{Path, PathBuf},
     process::ExitStatus,
 };
+
+use stasis_linux::file::{self, Directory};
 
 use crate::{request::Request, version::Version};
 

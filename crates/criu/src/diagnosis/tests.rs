@@ -445,6 +445,26 @@ fn without_a_log_stderr_tells_and_without_stderr_the_reply() {
 }
 
 #[test]
+fn a_log_of_success_has_no_cause() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let cause_of = |end: &str| {
+        let log = format!(
+            "(00.1) Error (criu/x.c:1): it goes on all the same\n\
+             (00.2) Warn  (criu/y.c:1): Connected TCP socket, consider using --tcp-established\n\
+             (00.3) {end}\n"
+        );
+        fs::write(file.path(), log).unwrap();
+        let evidence = Evidence {
+            log: Some(Log::Path(file.path())),
+            ..Evidence::of(Dump)
+        };
+        diagnose(&evidence).cause
+    };
+    assert_eq!(cause_of("Dumping finished successfully"), None);
+    assert!(cause_of("Error (criu/cr-dump.c:1): Dumping FAILED.").is_some());
+}
+
+#[test]
 fn a_full_disk_explains_what_the_log_had_no_room_for() {
     let told = diagnose(&Evidence {
         disk_full: true,
