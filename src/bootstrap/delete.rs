@@ -8,6 +8,7 @@
 use std::{
     env, fs,
     io::{self, Write},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -23,7 +24,8 @@ use rustix::{
 use stasis_engine::{Identity, Settings, Timeouts, connect, connect_as};
 use stasis_linux::{
     Pidfd, chain,
-    procfs::{self, Stat},
+    procfs::{self, Entry, Stat},
+    sys,
 };
 use tokio::{runtime, time::timeout};
 
@@ -155,17 +157,19 @@ impl RecordedInit {
             Err(Errno::SRCH) => return Ok(()),
             Err(errno) => return Err(errno.into()),
         };
-        let stat = match process.entry().map(|entry| entry.stat()) {
-            None | Some(Err(procfs::Error::Gone { .. })) => return Ok(()),
-            Some(stat) => stat.map_err(io::Error::other)?,
+        let stat = match Entry::open(self.pid).and_then(|entry| entry.stat()) {
+            Err(procfs::Error::Gone { .. }) => return Ok(()),
+            stat => stat.map_err(io::Error::other)?,
         };
-        if started(&stat)? > self.written + SLACK {
+        // Reaped, its number may be another's, and so may be what was read.
+        if process.is_reaped() || started(&stat)? > self.written + SLACK {
             return Ok(());
         }
-        process.send(Signal::KILL);
+        let killed = sys::send_signal(process.as_fd(), Signal::KILL.as_raw());
         if process.ends_within(KILL) {
             return Ok(());
         }
+        killed?;
         Err(io::Error::other(format!(
             "process {pid} does not end",
             pid = self.pid

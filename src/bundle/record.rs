@@ -10,7 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use stasis_engine::{Engine, Identity};
 use stasis_proc::ErrorKind;
 
@@ -56,8 +57,9 @@ pub struct RuntimeRecord {
     pub namespace: String,
     /// The runtime binary, by its absolute path.
     pub binary: PathBuf,
-    /// What it said that it is. Not in the record of an older shim.
-    #[serde(default)]
+    /// What it said that it is. Not in the record of an older shim, and another's may be of a kind
+    /// that this one does not know.
+    #[serde(default, deserialize_with = "if_known")]
     pub identity: Option<Identity>,
     /// The runtime's root, with the namespace.
     pub root: PathBuf,
@@ -65,6 +67,10 @@ pub struct RuntimeRecord {
     pub runsc_config: BTreeMap<String, String>,
     /// Whether cgroups are left to systemd.
     pub systemd_cgroup: bool,
+}
+
+fn if_known<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Identity>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(from)?).ok())
 }
 
 impl RuntimeRecord {
@@ -127,6 +133,21 @@ mod tests {
         assert_eq!(RuntimeRecord::read(bundle.path()).unwrap(), None);
         record().write(bundle.path()).unwrap();
         assert_eq!(RuntimeRecord::read(bundle.path()).unwrap(), Some(record()));
+    }
+
+    #[test]
+    fn a_binary_that_another_release_has_described_does_not_spoil_the_record() {
+        let bundle = tempfile::tempdir().unwrap();
+        let mut text = serde_json::to_value(record()).unwrap();
+        for identity in [
+            Value::Null,
+            "strange".into(),
+            serde_json::json!({"kind": "youki"}),
+        ] {
+            text["identity"] = identity;
+            write(bundle.path(), NAME, text.to_string().as_bytes()).unwrap();
+            assert_eq!(RuntimeRecord::read(bundle.path()).unwrap(), Some(record()));
+        }
     }
 
     #[test]
