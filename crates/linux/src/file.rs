@@ -93,32 +93,30 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32, durable: bool) -> io::Re
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let mut aside = OsString::from(".");
-    aside.push(name);
-    let write = WRITES.fetch_add(1, Ordering::Relaxed);
-    aside.push(format!(".{}.{write}", process::id()));
-    let aside = directory.join(aside);
-    let written = (|| {
-        // A link that was laid there is not followed: the name is new, or this fails.
+    let (aside, mut file) = loop {
+        let mut aside = OsString::from(".");
+        aside.push(name);
+        let write = WRITES.fetch_add(1, Ordering::Relaxed);
+        aside.push(format!(".{}.{write}", process::id()));
+        let aside = directory.join(aside);
+        // A link that was laid there is not followed: the name is new, or the next one is taken.
         let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&aside)?;
+        match options.write(true).create_new(true).mode(mode).open(&aside) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            file => break (aside, file?),
+        }
+    };
+    let written = (|| {
         file.write_all(contents)?;
         if durable {
             file.sync_all()?;
         }
         fs::rename(&aside, path)
     })();
-    if let Err(error) = written {
-        if error.kind() != io::ErrorKind::AlreadyExists {
-            // It is ours; what keeps it from going is what was told already.
-            let _ = fs::remove_file(&aside);
-        }
-        return Err(error);
-    }
+    written.inspect_err(|_| {
+        // It is ours; what keeps it from going is what is told already.
+        let _ = fs::remove_file(&aside);
+    })?;
     if durable {
         File::open(directory)?.sync_all()?;
     }

@@ -1,10 +1,20 @@
 //! `/proc/PID/task`: the threads of a process, and the children of each.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, getpid};
 
 use super::is_gone;
+use crate::file;
+
+/// More than the numbers of as many children as there can be.
+const CHILDREN: u64 = 32 << 20;
+
+/// A process may be in 65,536 groups of ten digits.
+const STATUS: u64 = 1 << 20;
 
 /// The children of `parent`, of all its threads. None if it has ended.
 pub fn children(parent: Pid) -> io::Result<Vec<Pid>> {
@@ -12,7 +22,8 @@ pub fn children(parent: Pid) -> io::Result<Vec<Pid>> {
     for thread in threads(parent)? {
         let file = directory(parent).join(thread.as_raw_pid().to_string());
         // A thread may have ended.
-        let line = unless_gone(fs::read_to_string(file.join("children")))?;
+        let line = unless_gone(file::read(&file.join("children"), CHILDREN))?;
+        let line = String::from_utf8_lossy(&line);
         children.extend(line.split_whitespace().filter_map(number));
     }
     Ok(children)
@@ -33,7 +44,9 @@ pub fn threads(process: Pid) -> io::Result<Vec<Pid>> {
 
 /// The process that a thread is of. None if it has ended.
 pub fn process_of(thread: Pid) -> Option<Pid> {
-    let status = fs::read_to_string(format!("/proc/{}/status", thread.as_raw_pid())).ok()?;
+    let path = format!("/proc/{}/status", thread.as_raw_pid());
+    let status = file::read(Path::new(&path), STATUS).ok()?;
+    let status = String::from_utf8_lossy(&status);
     let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
     number(line.trim())
 }
@@ -46,6 +59,10 @@ fn unless_gone<T: Default>(read: io::Result<T>) -> io::Result<T> {
 }
 
 fn directory(process: Pid) -> PathBuf {
+    // Where `/proc` is another PID namespace's, our own number is a stranger's there.
+    if process == getpid() {
+        return PathBuf::from("/proc/self/task");
+    }
     PathBuf::from(format!("/proc/{}/task", process.as_raw_pid()))
 }
 
