@@ -180,6 +180,8 @@ fn called(line: &str) -> String {
     let verb = words.find(|word| VERBS.contains(word)).unwrap_or("…");
     match program {
         "criu" => format!("criu {verb}"),
+        // runc sleeps in a delete by force.
+        _ if words.any(|word| word == "--force") => format!("{verb} --force"),
         _ => verb.to_owned(),
     }
 }
@@ -212,6 +214,7 @@ mod tests {
         let line = "runc --root /run/runc --log-format json create --bundle /b forks-x";
         assert_eq!(called(line), "create");
         assert_eq!(called("criu --version"), "criu --version");
+        assert_eq!(called("crun --root /r delete --force c"), "delete --force");
         assert_eq!(called("runsc strange"), "…");
     }
 }
