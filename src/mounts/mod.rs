@@ -14,7 +14,7 @@ mod error;
 mod options;
 
 use std::{
-    fmt, io,
+    io,
     path::{Path, PathBuf},
     thread,
 };
@@ -109,7 +109,7 @@ struct PlannedMount {
 
 impl PlannedMount {
     fn new(mount: &MountRequest) -> Result<Self, Error> {
-        let name = MountName(mount).to_string();
+        let name = format!("{} (type {})", mount.source, mount.kind);
         let unsupported = |what| Error::Unsupported {
             mount: name.clone(),
             what,
@@ -205,14 +205,6 @@ fn foreign(mount: &MountRequest) -> Option<String> {
         .chain(options)
         .find(|text| text.contains("{{"))
         .map(|text| format!("{text:?} is a template for containerd's mount manager"))
-}
-
-struct MountName<'a>(&'a MountRequest);
-
-impl fmt::Display for MountName<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (type {})", self.0.source, self.0.kind)
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The fields of a message that our schema does not have.
 //!
 //! A newer CRIU, or a fork, sends fields that are not in `proto/rpc.proto`.
-//! prost drops them; here they are kept beside the decoded message, each with its place. Also here, since prost does not: a required field that is not
-//! there is an error.
+//! prost drops them; here they are kept beside the decoded message, each with its place. Also
+//! here, since prost does not: a required field that is not there is an error.
 //!
 //! Wire format: <https://protobuf.dev/programming-guides/encoding/>.
 

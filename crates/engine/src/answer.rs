@@ -21,31 +21,14 @@ use crate::{
 struct OciState {
     #[serde(default)]
     pid: i32,
-    status: OciStatus,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum OciStatus {
-    Creating,
-    Created,
-    Running,
-    Paused,
-    Stopped,
+    status: EngineStatus,
 }
 
 /// What `state` printed.
 pub(crate) fn state(engine: Kind, printed: &[u8]) -> Result<EngineState> {
     let state: OciState = json(engine, "state", printed)?;
-    let status = match state.status {
-        OciStatus::Creating => EngineStatus::Creating,
-        OciStatus::Created => EngineStatus::Created,
-        OciStatus::Running => EngineStatus::Running,
-        OciStatus::Paused => EngineStatus::Paused,
-        OciStatus::Stopped => EngineStatus::Stopped,
-    };
     Ok(EngineState {
-        status,
+        status: state.status,
         pid: (state.pid > 0).then(|| Pid::from_raw(state.pid)),
     })
 }

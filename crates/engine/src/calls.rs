@@ -3,6 +3,7 @@
 use std::{os::fd::OwnedFd, path::PathBuf};
 
 use nix::unistd::Pid;
+use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::options::CheckpointOptions;
@@ -57,7 +58,7 @@ pub struct Signal(i32);
 
 impl Signal {
     /// SIGKILL.
-    pub const KILL: Self = Self(libc_sigkill());
+    pub const KILL: Self = Self(nix::sys::signal::Signal::SIGKILL as i32);
 
     /// The highest signal number of Linux (`SIGRTMAX` of the kernel, signal(7)).
     pub const MAX: u32 = 64;
@@ -65,10 +66,8 @@ impl Signal {
     /// Checks that `number` is a signal of this kernel, 1 to 64.
     #[must_use]
     pub fn new(number: u32) -> Option<Self> {
-        (1..=Self::MAX)
-            .contains(&number)
-            .then(|| i32::try_from(number).ok().map(Self))
-            .flatten()
+        let known = (1..=Self::MAX).contains(&number).then_some(number)?;
+        known.try_into().ok().map(Self)
     }
 
     /// The number.
@@ -76,10 +75,6 @@ impl Signal {
     pub fn number(self) -> i32 {
         self.0
     }
-}
-
-const fn libc_sigkill() -> i32 {
-    nix::sys::signal::Signal::SIGKILL as i32
 }
 
 /// Whom [`Engine::kill`](crate::Engine::kill) signals.
@@ -103,7 +98,8 @@ pub struct EngineState {
 }
 
 /// The statuses of the OCI runtime specification, and `paused`, which all three runtimes add.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EngineStatus {
     /// Being created.
     Creating,

@@ -159,7 +159,7 @@ impl From<CgroupError> for Error {
 impl From<DetachError> for Error {
     fn from(error: DetachError) -> Self {
         match error {
-            DetachError::List(source) => Self::io("read", "/proc/self/mountinfo")(source),
+            DetachError::List(source) => Self::io("read", "/proc/thread-self/mountinfo")(source),
             DetachError::Unmount { point, source } => Self::io("unmount", point)(source),
         }
     }

@@ -33,6 +33,7 @@ use super::{
     leftover::Leftover,
     rules::{Lock, Network},
 };
+
 /// How long processes may take to stop, and then to die of what CRIU left in them: without CRIU a
 /// parasite ends in a trap, or takes itself out. Seen: some milliseconds.
 const SETTLING: Duration = Duration::from_millis(100);

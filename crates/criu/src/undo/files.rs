@@ -13,9 +13,9 @@ use std::{
 };
 
 use rustix::fs::{AtFlags, Dir};
+use stasis_linux::file::{self, Directory};
 
 use super::leftover::Leftover;
-use stasis_linux::file::{self, Directory};
 
 /// Names that CRIU gives to what is no image (`criu/include/image-desc.h`, `criu/stats.c`,
 /// `criu/irmap.c`, CRIU 4.2): statistics, a cache, the link to the parent's images, the socket of

@@ -1,4 +1,4 @@
-//! One child process from start to end: process group, deadline, collectedd output.
+//! One child process from start to end: process group, deadline, collected output.
 //!
 //! Knows nothing of runtimes. The child leads a process group of its own, dies with us, and is
 //! always reaped here, also when the future that waits for it is dropped.
@@ -152,7 +152,7 @@ fn attach(
     Ok((None, None))
 }
 
-/// One collectedd stream.
+/// One collected stream.
 struct Collected {
     pipe: Receiver,
     kept: Vec<u8>,
