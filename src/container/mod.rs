@@ -30,6 +30,7 @@ use std::{
 
 use nix::unistd::Pid;
 use stasis_engine::Engine;
+use stasis_linux::sys;
 use stasis_proc::{Exec, Exit, Init};
 use tokio::sync::{mpsc, oneshot};
 
@@ -135,6 +136,9 @@ async fn act(
                 }
             }
         }
+        // Its answer goes first. What it has taken the next may not need for days.
+        tokio::task::yield_now().await;
+        sys::trim_heap();
     }
 }
 

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use containerd_shim::{
-    event::Event as Message,
+    event::Event as Topic,
     protos::{
         events::task::{
             TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit,
             TaskIO, TaskPaused, TaskResumed, TaskStart,
         },
-        protobuf::{self, MessageDyn, well_known_types::any::Any},
+        protobuf::{self, Message, well_known_types::any::Any},
         types::mount::Mount,
     },
 };
@@ -17,41 +17,44 @@ use containerd_shim::{
 use super::event::{Created, Event};
 use crate::mounts::MountRequest;
 
-/// The message that tells of an event.
-pub(super) fn message(container: &str, event: Event) -> Box<dyn Message> {
+/// What the messages of events are in.
+const PACKAGE: &str = "containerd.events";
+
+/// The topic of an event, and the message that tells of it.
+pub(super) fn message(container: &str, event: Event) -> protobuf::Result<(String, Any)> {
     let container_id = container.to_owned();
     match event {
-        Event::Created(created) => Box::new(create(container_id, *created)),
-        Event::Started { pid } => Box::new(TaskStart {
+        Event::Created(created) => packed(&create(container_id, *created)),
+        Event::Started { pid } => packed(&TaskStart {
             container_id,
             pid,
             ..TaskStart::default()
         }),
-        Event::ExecAdded { exec } => Box::new(TaskExecAdded {
+        Event::ExecAdded { exec } => packed(&TaskExecAdded {
             container_id,
             exec_id: exec,
             ..TaskExecAdded::default()
         }),
-        Event::ExecStarted { exec, pid } => Box::new(TaskExecStarted {
+        Event::ExecStarted { exec, pid } => packed(&TaskExecStarted {
             container_id,
             exec_id: exec,
             pid,
             ..TaskExecStarted::default()
         }),
-        Event::Paused => Box::new(TaskPaused {
+        Event::Paused => packed(&TaskPaused {
             container_id,
             ..TaskPaused::default()
         }),
-        Event::Resumed => Box::new(TaskResumed {
+        Event::Resumed => packed(&TaskResumed {
             container_id,
             ..TaskResumed::default()
         }),
-        Event::Checkpointed { image } => Box::new(TaskCheckpointed {
+        Event::Checkpointed { image } => packed(&TaskCheckpointed {
             container_id,
             checkpoint: text(&image),
             ..TaskCheckpointed::default()
         }),
-        Event::Exited { pid, exit } => Box::new(TaskExit {
+        Event::Exited { pid, exit } => packed(&TaskExit {
             container_id,
             id: exit.id,
             pid,
@@ -59,7 +62,7 @@ pub(super) fn message(container: &str, event: Event) -> Box<dyn Message> {
             exited_at: Some(exit.timestamp.into()).into(),
             ..TaskExit::default()
         }),
-        Event::Deleted { pid, exit } => Box::new(TaskDelete {
+        Event::Deleted { pid, exit } => packed(&TaskDelete {
             container_id,
             pid,
             exit_status: exit.status,
@@ -102,11 +105,13 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Packs a message as containerd does: the type URL is the bare name.
-pub(super) fn any(message: &dyn MessageDyn) -> protobuf::Result<Any> {
-    Ok(Any {
-        type_url: message.descriptor_dyn().full_name().to_owned(),
-        value: message.write_to_bytes_dyn()?,
+/// Packs a message as containerd does: the type URL is the bare name. Not by its descriptor, which
+/// takes memory that is never given back: more than a third of all that an idle shim had.
+fn packed<M: Topic + Message>(message: &M) -> protobuf::Result<(String, Any)> {
+    let any = Any {
+        type_url: format!("{PACKAGE}.{}", M::NAME),
+        value: message.write_to_bytes()?,
         ..Any::default()
-    })
+    };
+    Ok((message.topic(), any))
 }

@@ -20,10 +20,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use containerd_shim::{
-    event::Event as Message,
-    protos::{protobuf, shim::event::Envelope},
-};
+use containerd_shim::protos::{protobuf::well_known_types::any::Any, shim::event::Envelope};
 use tracing::warn;
 
 pub use self::event::{Created, Event};
@@ -65,10 +62,9 @@ impl Publisher {
     /// Puts what has happened to a container into the queue.
     pub fn publish(&self, container: &str, event: Event) {
         let Some(outbox) = &self.outbox else { return };
-        let message = encode::message(container, event);
-        match self.envelope(&*message) {
-            Ok(envelope) => outbox.push(envelope),
-            Err(error) => warn!(topic = message.topic(), %error, "cannot encode an event"),
+        match encode::message(container, event) {
+            Ok((topic, message)) => outbox.push(self.envelope(topic, message)),
+            Err(error) => warn!(%error, "cannot encode an event"),
         }
     }
 
@@ -80,13 +76,13 @@ impl Publisher {
         }
     }
 
-    fn envelope(&self, message: &dyn Message) -> protobuf::Result<Envelope> {
+    fn envelope(&self, topic: String, message: Any) -> Envelope {
         let mut envelope = Envelope::new();
         envelope.set_timestamp(SystemTime::now().into());
         envelope.set_namespace(self.namespace.to_string());
-        envelope.set_topic(message.topic());
-        envelope.set_event(encode::any(message)?);
-        Ok(envelope)
+        envelope.set_topic(topic);
+        envelope.set_event(message);
+        envelope
     }
 }
 

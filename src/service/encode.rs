@@ -5,7 +5,7 @@ use containerd_shim_protos::{
         ConnectResponse, CreateTaskResponse, DeleteResponse, PidsResponse, ProcessInfo,
         StartResponse, StateResponse, Status as TaskStatus, WaitResponse,
     },
-    protobuf::{EnumOrUnknown, Message, MessageFull, well_known_types::any::Any},
+    protobuf::{EnumOrUnknown, Message, well_known_types::any::Any},
     shim::oci::ProcessDetails,
 };
 use stasis_proc::{Exit, Status};
@@ -102,7 +102,7 @@ fn process_details(exec_id: String) -> Option<Any> {
     };
     Some(Any {
         // containerd's typeurl writes the bare name of a message.
-        type_url: ProcessDetails::descriptor().full_name().to_owned(),
+        type_url: "containerd.runc.v1.ProcessDetails".to_owned(),
         value: details.write_to_bytes().ok()?,
         ..Any::default()
     })

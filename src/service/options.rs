@@ -13,7 +13,6 @@
 
 use std::path::PathBuf;
 
-use containerd_shim::bootstrap::any_is;
 use containerd_shim_protos::{
     protobuf::{self, Message, well_known_types::any::Any},
     shim::oci,
@@ -31,6 +30,17 @@ mod generated {
 }
 
 use self::generated::runtimeoptions::Options as RuntimeOptions;
+
+/// The types that options come in.
+const RUNC: &str = "containerd.runc.v1.Options";
+const RUNTIME: &str = "runtimeoptions.v1.Options";
+const CHECKPOINT: &str = "containerd.runc.v1.CheckpointOptions";
+
+/// The name of a type without a host before it. Names are compared as text: a message's descriptor,
+/// which knows its own, takes memory that is never given back.
+fn name(any: &Any) -> &str {
+    any.type_url.rsplit('/').next().unwrap_or_default()
+}
 
 /// Why options are refused.
 #[derive(Debug, thiserror::Error)]
@@ -97,20 +107,18 @@ pub fn runtime(options: Option<&Any>) -> Result<RequestedConfig, Error> {
     let Some(any) = options else {
         return Ok(RequestedConfig::Default);
     };
-    if any_is::<oci::Options>(any) {
-        let options = decode(any, "containerd.runc.v1.Options")?;
-        return Ok(RequestedConfig::Runc(Box::new(runc_options(options))));
+    match name(any) {
+        RUNC => {
+            let options = runc_options(decode(any, RUNC)?);
+            Ok(RequestedConfig::Runc(Box::new(options)))
+        }
+        RUNTIME => runtime_options(decode(any, RUNTIME)?),
+        // An Any without a type is how some clients say that there are no options.
+        "" if any.type_url.is_empty() && any.value.is_empty() => Ok(RequestedConfig::Default),
+        _ => Err(Error::UnknownType {
+            type_url: any.type_url.clone(),
+        }),
     }
-    if any_is::<RuntimeOptions>(any) {
-        return runtime_options(decode(any, "runtimeoptions.v1.Options")?);
-    }
-    // An Any without a type is how some clients say that there are no options.
-    if any.type_url.is_empty() && any.value.is_empty() {
-        return Ok(RequestedConfig::Default);
-    }
-    Err(Error::UnknownType {
-        type_url: any.type_url.clone(),
-    })
 }
 
 /// Decodes the runtime options among the extensions that containerd passes to `start`.
@@ -118,7 +126,7 @@ pub fn runtime(options: Option<&Any>) -> Result<RequestedConfig, Error> {
 /// # Errors
 /// If they cannot be decoded.
 pub fn runtime_among(extensions: &[Any]) -> Result<RequestedConfig, Error> {
-    let is_known = |any: &&Any| any_is::<oci::Options>(any) || any_is::<RuntimeOptions>(any);
+    let is_known = |any: &&Any| [RUNC, RUNTIME].contains(&name(any));
     runtime(extensions.iter().find(is_known))
 }
 
@@ -127,7 +135,7 @@ pub(super) fn checkpoint(options: Option<&Any>) -> Result<CheckpointRequest, Err
     let Some(any) = options else {
         return Ok(CheckpointRequest::default());
     };
-    if !any_is::<oci::CheckpointOptions>(any) {
+    if name(any) != CHECKPOINT {
         return Err(Error::CheckpointType {
             type_url: any.type_url.clone(),
         });

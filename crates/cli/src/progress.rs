@@ -7,12 +7,13 @@
 use std::{
     fmt::Display,
     fs,
-    io::{self, IsTerminal as _, Read as _},
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use stasis_linux::file;
 use stasis_plain::ProcessState;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -114,10 +115,9 @@ fn page() -> u64 {
 
 /// The memory of a process that a dump will write, in bytes, as far as can be told.
 fn memory(pid: u32) -> Option<u64> {
-    let file = fs::File::open(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let mut text = String::new();
-    file.take(MAX_ROLLUP).read_to_string(&mut text).ok()?;
-    Some(dumped(&text))
+    let rollup = format!("/proc/{pid}/smaps_rollup");
+    let rollup = file::read(Path::new(&rollup), MAX_ROLLUP).ok()?;
+    Some(dumped(&String::from_utf8_lossy(&rollup)))
 }
 
 /// The bytes that a dump takes, of what smaps_rollup says (proc_pid_smaps(5)).

@@ -110,6 +110,15 @@ pub fn close_on_exec() -> io::Result<()> {
     Ok(())
 }
 
+/// Gives what the allocator keeps for later back to the system, as far as it has a way to.
+pub fn trim_heap() {
+    // SAFETY: it takes a number, and touches only memory that is free.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Lets `command` ignore SIGXFSZ, so that a write beyond `RLIMIT_FSIZE` fails with `EFBIG` and
 /// the process lives to clean up.
 pub fn ignore_file_size_signal(command: &mut Command) {
